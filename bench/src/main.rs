@@ -1,0 +1,79 @@
+//! Measures Coracle beside the bare engine, on this machine, in this run: `cargo xtask bench`.
+//!
+//! Each figure stands beside what it is held against, with what is asked of it and whether that was
+//! reached. What is compared is interleaved, so that a busy machine is busy for both.
+
+mod bare;
+mod density;
+mod echo;
+mod host;
+mod memory;
+mod report;
+mod run;
+mod simulator;
+mod start;
+mod stats;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Measures Coracle beside the bare engine.
+#[derive(Parser)]
+#[command(name = "cargo xtask bench", max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// All of them, one after the other
+    All,
+    /// `coracle run` of a cached guest, process start to exit, beside the bare engine as a process
+    Run(run::Args),
+    /// Everything ready -> the guest's first output, in process, from the code's file
+    Start(start::Args),
+    /// Memory, descriptors and CPU time of idle pods in one guest host
+    Density(density::Args),
+    /// 100 bytes there and back beside spinning guests
+    Echo(echo::Args),
+    /// Histories of simulated nodes a second
+    Simulator(simulator::Args),
+    /// Run a precompiled module as the bare engine does and nothing else
+    #[command(hide = true)]
+    BareRun {
+        /// What `precompile` wrote.
+        code: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    match dispatch(Cli::parse().command.unwrap_or(Command::All)) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::All => {
+            run::measure(&run::Args::default())?;
+            start::measure(&start::Args::default())?;
+            density::measure(&density::Args::default())?;
+            echo::measure(&echo::Args::default())?;
+            simulator::measure(&simulator::Args::default())?;
+        }
+        Command::Run(args) => run::measure(&args)?,
+        Command::Start(args) => start::measure(&args)?,
+        Command::Density(args) => density::measure(&args)?,
+        Command::Echo(args) => echo::measure(&args)?,
+        Command::Simulator(args) => simulator::measure(&args)?,
+        Command::BareRun { code } => return bare::process(&code),
+    }
+    Ok(ExitCode::SUCCESS)
+}

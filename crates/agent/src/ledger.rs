@@ -1,0 +1,399 @@
+//! The worker without its clockwork: a pod, what is remembered and what is known of it.
+//!
+//! [`Ledger::turn`] decides and changes nothing; [`Ledger::commit`] makes it so, once the
+//! checkpoint is safe. Between the two facts may come in: they count in the next turn. The
+//! simulator drives exactly this. Must not know: tokio, time, disks.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use lifecycle::memory::Run;
+use lifecycle::{
+    Action, Checkpoint, Costs, Event, Exit, ExitKind, Failure, Key, Kind, Memory, Observed, Output,
+    PodView, Progress, Step, Verdict,
+};
+
+use crate::ports::Guest;
+
+/// Tells one execution of an action from another under the same key (a Stop that was shortened).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(u64);
+
+/// A pod and everything that is known of it here.
+pub struct Ledger {
+    pod: Arc<Pod>,
+    memory: Memory,
+    observed: Observed,
+    /// The valid ticket of each action in flight.
+    tickets: Vec<(Key, Ticket)>,
+    last_ticket: u64,
+    /// Counts changes of the pod that a checkpoint has to hold.
+    revision: u64,
+    saved: Option<u64>,
+    published: Option<(Box<PodStatus>, bool)>,
+    view: Box<PodView>,
+    costs: Costs,
+}
+
+/// What a turn decided; nothing of it has happened.
+pub struct Turn {
+    step: Box<Step>,
+    pod: Arc<Pod>,
+    revision: u64,
+    save: bool,
+}
+
+impl Turn {
+    /// What has to be safe before the turn may be committed; `None` if that is so already.
+    pub fn checkpoint(&self) -> Option<Checkpoint> {
+        self.save
+            .then(|| Checkpoint::new(Pod::clone(&self.pod), self.step.memory.clone()))
+    }
+}
+
+/// What a committed turn brings about.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// The pod that it is about.
+    pub pod: Arc<Pod>,
+    /// To execute now. Each is in flight until it is answered with its ticket; one whose key is in
+    /// flight already takes that one's place.
+    pub actions: Vec<(Ticket, Action)>,
+    /// To tell.
+    pub events: Vec<Event>,
+    /// The status, if it or `released` has changed.
+    pub status: Option<PodStatus>,
+    /// Nothing runs and nothing is held.
+    pub released: bool,
+    /// When to take the next turn with no fact changed.
+    pub wake_at: Option<Timestamp>,
+    /// Runs, by container and attempt, whose exits need not be kept anywhere else any more.
+    pub absorbed: Vec<(String, u32)>,
+    /// What the node has to know of the pod has changed.
+    pub view_changed: bool,
+}
+
+impl Ledger {
+    /// Of a pod that is new here.
+    pub fn new(pod: Pod, costs: Costs) -> Ledger {
+        Ledger::with(pod, Memory::default(), None, costs)
+    }
+
+    /// Of a pod that was here before.
+    pub fn restore(checkpoint: Checkpoint, costs: Costs) -> Ledger {
+        Ledger::with(checkpoint.pod, checkpoint.memory, Some(0), costs)
+    }
+
+    fn with(pod: Pod, memory: Memory, saved: Option<u64>, costs: Costs) -> Ledger {
+        let verdict = memory.verdict.clone();
+        let view = Box::new(PodView::of(&pod, &costs, verdict, over(&memory)));
+        Ledger {
+            pod: Arc::new(trimmed(pod)),
+            memory,
+            observed: Observed::default(),
+            tickets: Vec::new(),
+            last_ticket: 0,
+            revision: 0,
+            saved,
+            published: None,
+            view,
+            costs,
+        }
+    }
+
+    /// The pod, as last given.
+    pub fn pod(&self) -> &Arc<Pod> {
+        &self.pod
+    }
+
+    /// What is remembered of it.
+    pub fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// What is known of it.
+    pub fn observed(&self) -> &Observed {
+        &self.observed
+    }
+
+    /// The status as last published, and whether the pod was released then.
+    pub fn published(&self) -> Option<(&PodStatus, bool)> {
+        self.published
+            .as_ref()
+            .map(|(status, released)| (status.as_ref(), *released))
+    }
+
+    /// What the node has to know of it.
+    pub fn view(&self) -> &PodView {
+        &self.view
+    }
+
+    /// The pod has left its source and nothing is held of it: it can be forgotten.
+    pub fn over(&self) -> bool {
+        self.observed.gone
+            && self
+                .published
+                .as_ref()
+                .is_some_and(|(_, released)| *released)
+    }
+
+    /// The pod's object, from its source: changed, or as it was. True if anything is new.
+    pub fn replace(&mut self, pod: Pod) -> bool {
+        let pod = trimmed(pod);
+        let back = std::mem::take(&mut self.observed.gone);
+        if *self.pod == pod {
+            return back;
+        }
+        if !same(&self.pod, &pod) {
+            self.revision += 1;
+        }
+        self.pod = Arc::new(pod);
+        self.refresh(self.view.terminal);
+        true
+    }
+
+    /// The pod has left its source.
+    pub fn gone(&mut self) {
+        self.observed.gone = true;
+    }
+
+    /// What the node decided of it. True if that is new. The node counts with the first admission
+    /// or refusal from here on: it may be in a checkpoint that is being written.
+    pub fn judged(&mut self, verdict: Verdict) -> bool {
+        let new = self.observed.verdict.as_ref() != Some(&verdict);
+        let first = matches!(verdict, Verdict::Admitted | Verdict::Refused { .. });
+        if first && self.view.verdict.is_none() {
+            self.view.verdict = Some(verdict.clone());
+        }
+        self.observed.verdict = Some(verdict);
+        new
+    }
+
+    /// The node's addresses. True if they are new.
+    pub fn host_ips(&mut self, ips: Vec<IpAddr>) -> bool {
+        let new = self.observed.host_ips != ips;
+        self.observed.host_ips = ips;
+        new
+    }
+
+    /// An execution has ended. One that is late, came before, or that nobody waits for changes
+    /// nothing: false.
+    pub fn answer(
+        &mut self,
+        key: &Key,
+        ticket: Ticket,
+        result: Result<Output, Failure>,
+        at: Timestamp,
+    ) -> bool {
+        if !self
+            .tickets
+            .iter()
+            .any(|(other, valid)| other == key && *valid == ticket)
+        {
+            return false;
+        }
+        self.void(key);
+        let progress = match result {
+            Ok(output) => Progress::Done { at, output },
+            Err(failure) => Progress::Failed { at, failure },
+        };
+        self.observed.actions.insert(key.clone(), progress);
+        true
+    }
+
+    /// A guest has ended. The first telling counts; false if it is not the first.
+    pub fn exited(&mut self, container: &str, attempt: u32, exit: Exit) -> bool {
+        let run = (container.to_owned(), attempt);
+        let new = !self.observed.exits.contains_key(&run);
+        self.observed.exits.entry(run).or_insert(exit);
+        new
+    }
+
+    /// What the guest host ran of this pod at `as_of`. A run that was started before, is not among
+    /// them and has not been told to have ended is lost.
+    pub fn guests(&mut self, running: &[Guest], as_of: Timestamp) {
+        let runs = |key: &Key| {
+            running.iter().any(|guest| {
+                key.container.as_deref() == Some(&guest.container) && key.attempt == guest.attempt
+            })
+        };
+        let (memory, exits) = (&self.memory, &mut self.observed.exits);
+        self.observed
+            .actions
+            .retain(|key, progress| match progress {
+                Progress::Done { at, output } if key.kind == Kind::Start => {
+                    *at > as_of || runs(key) || lost_unseen(memory, key, output, as_of, exits)
+                }
+                _ => true,
+            });
+        for guest in running {
+            let key = Key {
+                container: Some(guest.container.clone()),
+                attempt: guest.attempt,
+                kind: Kind::Start,
+            };
+            if self.tickets.iter().any(|(other, _)| *other == key) {
+                continue; // Its own answer comes.
+            }
+            let output = Output::Started {
+                at: guest.started_at,
+                container_id: guest.container_id.clone(),
+            };
+            self.observed.actions.entry(key).or_insert(Progress::Done {
+                at: guest.started_at,
+                output,
+            });
+        }
+        self.observed.guests_known = true;
+    }
+
+    /// Goes back to what a checkpoint remembers, after a fault in between; facts stay facts.
+    pub fn remember(&mut self, checkpoint: Checkpoint) {
+        self.memory = checkpoint.memory;
+        self.refresh(over(&self.memory));
+    }
+
+    /// The checkpoint is lost: the next turn makes one, whatever it decides.
+    pub fn unsaved(&mut self) {
+        self.saved = None;
+    }
+
+    /// Decides. Changes nothing.
+    pub fn turn(&self, now: Timestamp) -> Turn {
+        let step = lifecycle::step(&self.pod, &self.memory, &self.observed, now);
+        let save = self.saved != Some(self.revision) || step.memory != self.memory;
+        Turn {
+            step: Box::new(step),
+            pod: Arc::clone(&self.pod),
+            revision: self.revision,
+            save,
+        }
+    }
+
+    /// Makes a turn so, whose checkpoint is safe.
+    pub fn commit(&mut self, turn: Turn, now: Timestamp) -> Effects {
+        let step = *turn.step;
+        let before = (self.memory.verdict.clone(), self.view.terminal);
+        self.memory = step.memory;
+        self.saved = Some(turn.revision);
+        let absorbed = step
+            .forget
+            .iter()
+            .filter_map(|key| self.forget(key))
+            .collect();
+        let actions = step
+            .actions
+            .into_iter()
+            .map(|action| (self.begin(&action.key, now), action))
+            .collect();
+        let terminal = over(&self.memory);
+        if self.memory.verdict != self.view.verdict || terminal != self.view.terminal {
+            self.refresh(terminal);
+        }
+        let same = self
+            .published
+            .as_ref()
+            .is_some_and(|(old, released)| **old == step.status && *released == step.released);
+        if !same {
+            self.published = Some((Box::new(step.status.clone()), step.released));
+        }
+        Effects {
+            pod: turn.pod,
+            actions,
+            events: step.events,
+            status: (!same).then_some(step.status),
+            released: step.released,
+            wake_at: step.wake_at,
+            absorbed,
+            view_changed: (&before.0, before.1) != (&self.memory.verdict, self.view.terminal),
+        }
+    }
+
+    fn begin(&mut self, key: &Key, now: Timestamp) -> Ticket {
+        self.last_ticket += 1;
+        let ticket = Ticket(self.last_ticket);
+        self.void(key);
+        self.tickets.push((key.clone(), ticket));
+        self.observed
+            .actions
+            .insert(key.clone(), Progress::InFlight { since: now });
+        ticket
+    }
+
+    /// Drops a fact; of a Start, the run's exit too, which is told.
+    fn forget(&mut self, key: &Key) -> Option<(String, u32)> {
+        self.observed.actions.remove(key);
+        self.void(key);
+        let container = key.container.clone().filter(|_| key.kind == Kind::Start)?;
+        let run = (container, key.attempt);
+        self.observed.exits.remove(&run).map(|_| run)
+    }
+
+    fn void(&mut self, key: &Key) {
+        self.tickets.retain(|(other, _)| other != key);
+        if self.tickets.is_empty() {
+            self.tickets = Vec::new(); // A pod at rest holds no memory for it.
+        }
+    }
+
+    fn refresh(&mut self, terminal: bool) {
+        let verdict = self.memory.verdict.clone().or(self.view.verdict.take());
+        *self.view = PodView::of(&self.pod, &self.costs, verdict, terminal);
+    }
+}
+
+/// Nothing of the pod runs or will: a terminal phase is withheld until then. It has to be plain from
+/// memory alone, since the node may decide before a restored pod has taken its first turn.
+fn over(memory: &Memory) -> bool {
+    memory.phase.is_some_and(lifecycle::Phase::is_terminal)
+}
+
+/// A run that was answered for and lost before memory took it in: dropping the answer would start
+/// it again, whatever the restart policy says. It stays, with an end. False of any other run.
+fn lost_unseen(
+    memory: &Memory,
+    key: &Key,
+    output: &Output,
+    as_of: Timestamp,
+    exits: &mut BTreeMap<(String, u32), Exit>,
+) -> bool {
+    let Some(name) = &key.container else {
+        return false;
+    };
+    let unseen = memory.containers.get(name).is_some_and(|container| {
+        matches!(container.run, Run::Starting { .. }) && container.attempt == key.attempt
+    });
+    let Output::Started { at, .. } = output else {
+        return false;
+    };
+    if unseen {
+        let exit = Exit {
+            code: 137,
+            kind: ExitKind::Lost,
+            message: "The guest host died, and the container with it".to_owned(),
+            started_at: *at,
+            finished_at: as_of,
+        };
+        exits.entry((name.clone(), key.attempt)).or_insert(exit);
+    }
+    unseen
+}
+
+/// Without what nobody here reads and every watch event carries.
+fn trimmed(mut pod: Pod) -> Pod {
+    pod.metadata.managed_fields = None;
+    pod
+}
+
+/// True if a checkpoint of the one does for the other: our own status patches come back as changes.
+fn same(one: &Pod, other: &Pod) -> bool {
+    let rest = |pod: &Pod| {
+        let mut meta = pod.metadata.clone();
+        meta.resource_version = None;
+        meta
+    };
+    one.spec == other.spec && rest(one) == rest(other)
+}

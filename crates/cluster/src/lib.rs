@@ -1,0 +1,32 @@
+//! Speaks to the API server as a node does: the Node and its lease, the pods bound to it, their status, deletions, events.
+//!
+//! Its vocabulary is the API's own objects. It must not know how a pod is run, what decides its status (`lifecycle`,
+//! `agent`), Wasmtime, or where anything lies on disk but the kubeconfig.
+//!
+//! - [`Access`] reads the kubeconfig and makes the clients.
+//! - [`heartbeat::run`] registers the Node and keeps it alive, on a runtime of its own.
+//! - [`pods::watch`] tells which pods are bound here.
+//! - [`Publisher`] writes their status and finishes their deletion.
+//! - [`Recorder`] writes events.
+//!
+//! Nothing here ends because the API server is away: it is tried again for ever, and the log says what is waited for.
+
+mod access;
+mod backoff;
+mod error;
+pub mod events;
+pub mod heartbeat;
+pub mod machine;
+pub mod node;
+mod outage;
+pub mod pods;
+pub mod publisher;
+mod register;
+mod status;
+
+pub use access::{Access, AccessError};
+pub use error::{Call, CallError, Kind};
+pub use events::Recorder;
+pub use node::{Health, NodeDescription};
+pub use pods::PodEvent;
+pub use publisher::Publisher;

@@ -1,0 +1,188 @@
+//! Which pods are bound to this node: a watch that never ends.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures::{Stream, StreamExt};
+use k8s_openapi::api::core::v1::Pod;
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt, watcher as watch_resource};
+use kube::{Api, Client};
+
+use crate::backoff::Backoff;
+use crate::error::{Call, CallError};
+use crate::outage::Outage;
+
+/// Pods that the kubelet itself puts into the API as images of static pods: not to be run.
+const MIRROR: &str = "kubernetes.io/config.mirror";
+
+/// Seconds after which the server ends a watch, which is then resumed where it was. A connection that was cut without a
+/// word is found out five seconds later.
+const WATCH_SECONDS: u32 = 55;
+
+/// What has become known of the pods bound to this node. A pod is its UID: one that comes back under the same name is
+/// told as deleted and applied.
+#[derive(Debug, Clone)]
+pub enum PodEvent {
+    /// The pod is new or has changed; under deletion if it has a `deletionTimestamp`.
+    Applied(Arc<Pod>),
+    /// The object is gone, also when it vanished while nobody watched.
+    Deleted(Arc<Pod>),
+    /// Every pod that there is has been told. Comes after the first list, and after each later one.
+    Synced,
+}
+
+/// Watches the pods whose `spec.nodeName` is `node`. The stream never ends; its failures are logged and tried again.
+pub fn watch(client: Client, node: &str) -> impl Stream<Item = PodEvent> + Send + use<> {
+    let config = watcher::Config::default()
+        .fields(&format!("spec.nodeName={node}"))
+        .timeout(WATCH_SECONDS);
+    let events = watch_resource(Api::all(client), config).backoff(Backoff::calls());
+    follow(events)
+}
+
+/// Turns the raw events into ours. Apart from the client, so that it can be driven by hand.
+fn follow(
+    events: impl Stream<Item = watcher::Result<Event<Pod>>> + Send,
+) -> impl Stream<Item = PodEvent> + Send {
+    let outage = Outage::of("pod watch");
+    let told = events.scan(
+        (Known::default(), String::new()),
+        move |(known, said), event| {
+            let out = match event {
+                Ok(event) => {
+                    outage.answered();
+                    said.clear();
+                    known.take(event)
+                }
+                Err(error) => {
+                    tell(&outage, said, error);
+                    Vec::new()
+                }
+            };
+            std::future::ready(Some(futures::stream::iter(out)))
+        },
+    );
+    told.flatten()
+}
+
+fn tell(outage: &Outage, said: &mut String, error: watcher::Error) {
+    let (verb, error) = match error {
+        watcher::Error::InitialListFailed(error) => ("list", error),
+        watcher::Error::WatchStartFailed(error) | watcher::Error::WatchFailed(error) => {
+            ("watch", error)
+        }
+        watcher::Error::WatchError(status) => ("watch", kube::Error::Api(status)),
+        watcher::Error::NoResourceVersion => {
+            return tracing::warn!(
+                "watch pods: an answer without a resourceVersion; listing again"
+            );
+        }
+    };
+    let error = CallError::new(Call::on(verb, "pods", ""), error);
+    outage.failed(&error);
+    let text = error.to_string();
+    if !error.kind().is_outage() && *said != text {
+        tracing::warn!("waiting for the node's pods: {text}");
+        *said = text;
+    }
+}
+
+/// The pods that have been told, by UID.
+#[derive(Default)]
+struct Known {
+    pods: HashMap<String, Arc<Pod>>,
+    /// UIDs by namespace and name: a pod that was replaced while nobody watched has no event of its own.
+    names: HashMap<(String, String), String>,
+    /// Those of the list under way.
+    listed: HashMap<String, Arc<Pod>>,
+}
+
+impl Known {
+    fn take(&mut self, event: Event<Pod>) -> Vec<PodEvent> {
+        match event {
+            Event::Init => {
+                self.listed.clear();
+                Vec::new()
+            }
+            Event::InitApply(pod) => {
+                let pod = Arc::new(pod);
+                if let Some(uid) = ours(&pod) {
+                    self.listed.insert(uid, pod.clone());
+                }
+                self.apply(pod)
+            }
+            Event::InitDone => {
+                let gone: Vec<String> = self
+                    .pods
+                    .keys()
+                    .filter(|uid| !self.listed.contains_key(*uid))
+                    .cloned()
+                    .collect();
+                self.listed.clear();
+                let deleted = gone
+                    .iter()
+                    .filter_map(|uid| self.remove(uid))
+                    .collect::<Vec<_>>();
+                deleted.into_iter().chain([PodEvent::Synced]).collect()
+            }
+            Event::Apply(pod) => self.apply(Arc::new(pod)),
+            Event::Delete(pod) => {
+                let pod = Arc::new(pod);
+                let Some(uid) = ours(&pod) else {
+                    return Vec::new();
+                };
+                self.remove(&uid);
+                vec![PodEvent::Deleted(pod)]
+            }
+        }
+    }
+
+    fn apply(&mut self, pod: Arc<Pod>) -> Vec<PodEvent> {
+        let Some(uid) = ours(&pod) else {
+            return Vec::new();
+        };
+        let before = self
+            .names
+            .insert(name(&pod), uid.clone())
+            .filter(|before| *before != uid);
+        let replaced = before
+            .and_then(|before| self.pods.remove(&before))
+            .map(PodEvent::Deleted);
+        self.pods.insert(uid, pod.clone());
+        replaced
+            .into_iter()
+            .chain([PodEvent::Applied(pod)])
+            .collect()
+    }
+
+    fn remove(&mut self, uid: &str) -> Option<PodEvent> {
+        let pod = self.pods.remove(uid)?;
+        let name = name(&pod);
+        if self.names.get(&name).is_some_and(|current| current == uid) {
+            self.names.remove(&name);
+        }
+        Some(PodEvent::Deleted(pod))
+    }
+}
+
+/// The pod's UID, if it is one to be run.
+fn ours(pod: &Pod) -> Option<String> {
+    let mirror = pod
+        .metadata
+        .annotations
+        .as_ref()
+        .is_some_and(|annotations| annotations.contains_key(MIRROR));
+    pod.metadata.uid.clone().filter(|_| !mirror)
+}
+
+fn name(pod: &Pod) -> (String, String) {
+    (
+        pod.metadata.namespace.clone().unwrap_or_default(),
+        pod.metadata.name.clone().unwrap_or_default(),
+    )
+}
+
+#[cfg(test)]
+#[path = "pods_tests.rs"]
+mod tests;

@@ -1,0 +1,65 @@
+//! The command line: what a user may type, and what each command does with it.
+//!
+//! Decides nothing about pods: a command turns its arguments into a Pod or a configuration and
+//! hands it on.
+
+pub(crate) mod node;
+pub(crate) mod quantity;
+pub(crate) mod run;
+pub(crate) mod stdio;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+/// A Kubernetes node for WebAssembly pods.
+#[derive(Debug, Parser)]
+#[command(name = "coracle", version, about, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// The command.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run one image or module on this machine, with no cluster
+    Run(Box<run::Args>),
+    /// Join a cluster as a node, and run the pods that are bound to it
+    Node(Box<node::Args>),
+    /// What coracle runs of itself; not for people
+    #[command(hide = true, subcommand)]
+    Internal(Internal),
+}
+
+/// Coracle's own child processes.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Internal {
+    /// Compile one module; speaks through inherited descriptors
+    Compile,
+    /// Run guests for an agent; speaks through inherited descriptors
+    GuestHost {
+        /// The root folder that it serves
+        root: PathBuf,
+    },
+}
+
+/// The folder in which `coracle run` keeps images and code: `$CORACLE_ROOT`, else
+/// `$XDG_DATA_HOME/coracle`, else `~/.local/share/coracle`.
+///
+/// # Errors
+/// When none of these variables is set.
+pub(crate) fn user_root() -> anyhow::Result<PathBuf> {
+    let var = |name| {
+        std::env::var_os(name)
+            .filter(|v| !v.is_empty())
+            .map(PathBuf::from)
+    };
+    var("CORACLE_ROOT")
+        .or_else(|| var("XDG_DATA_HOME").map(|d| d.join("coracle")))
+        .or_else(|| var("HOME").map(|d| d.join(".local/share/coracle")))
+        .ok_or_else(|| {
+            anyhow::anyhow!("no folder to keep images in: set CORACLE_ROOT, XDG_DATA_HOME or HOME")
+        })
+}

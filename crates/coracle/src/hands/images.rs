@@ -1,0 +1,252 @@
+//! Pulls, and what an image says of the process that it is.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use image::{Credentials, Image, Module, PullOptions, Reference, Source};
+use k8s_openapi::api::core::v1::Pod;
+use lifecycle::{Failure, PullPolicy};
+
+use super::{Hands, blocking, failure, locked};
+use crate::container::ImageProcess;
+use crate::program::sentence;
+
+/// An image that a container may start from.
+#[derive(Clone, Debug)]
+pub(super) enum Resolved {
+    /// One of the store.
+    Image(Box<Image>),
+    /// A module in a file, for `run`.
+    Module(Module),
+}
+
+/// What the image of a container is, by its words.
+enum Named {
+    /// A name in the store or a registry.
+    Reference(Reference),
+    /// A module in a file.
+    File(PathBuf),
+    /// An image in a folder or archive.
+    Archive(Source),
+}
+
+impl Resolved {
+    /// What names it for good.
+    fn id(&self) -> String {
+        match self {
+            Resolved::Image(image) => image.name.pinned(image.digest).to_string(),
+            Resolved::Module(module) => module.digest.to_string(),
+        }
+    }
+
+    fn size(&self) -> u64 {
+        match self {
+            Resolved::Image(image) => image.size,
+            Resolved::Module(module) => module.size,
+        }
+    }
+
+    /// What it says of the process.
+    pub(super) fn process(&self) -> ImageProcess {
+        match self {
+            Resolved::Image(image) => ImageProcess {
+                entrypoint: image.config.entrypoint.clone(),
+                cmd: image.config.cmd.clone(),
+                env: image.config.env.clone(),
+                working_dir: image.config.working_dir.clone(),
+            },
+            Resolved::Module(module) => ImageProcess {
+                entrypoint: vec![module.guest_path.display().to_string()],
+                ..ImageProcess::default()
+            },
+        }
+    }
+
+    /// The module that a command's first word names.
+    pub(super) fn module(&self, word: &str, cwd: &str, path: &str) -> Result<Module, image::Error> {
+        match self {
+            Resolved::Image(image) => image.module_in(word, cwd, path),
+            Resolved::Module(module) => {
+                let export = word.split_once('#').map(|(_, export)| export.to_owned());
+                Ok(Module {
+                    export: export.or_else(|| module.export.clone()),
+                    ..module.clone()
+                })
+            }
+        }
+    }
+
+    /// Its layers, as the volume crate takes them.
+    pub(super) fn layers(&self) -> Vec<volume::LayerSpec> {
+        let Resolved::Image(image) = self else {
+            return Vec::new();
+        };
+        let layer = |layer: &image::Layer| volume::LayerSpec {
+            path: layer.path.clone(),
+            marked: layer.whiteouts.marked,
+            removed: layer.whiteouts.removed.clone(),
+            opaque: layer.whiteouts.opaque.clone(),
+        };
+        image.layers.iter().map(layer).collect()
+    }
+}
+
+fn image_failure(error: &image::Error) -> Failure {
+    failure(error.reason(), sentence(error), error.retryable())
+}
+
+/// Splits `FILE#export`, unless a file has that name.
+fn file_and_export(path: &str) -> (&str, Option<&str>) {
+    match path.rsplit_once('#') {
+        Some((file, export)) if !Path::new(path).exists() => (file, Some(export)),
+        _ => (path, None),
+    }
+}
+
+fn archive(path: &str) -> Source {
+    // A name may follow the path, as in oci:DIR:NAME; a path that is there is taken whole.
+    match path.split_once(':') {
+        Some((file, image)) if !Path::new(path).exists() => Source {
+            path: file.into(),
+            image: Some(image.to_owned()),
+        },
+        _ => Source {
+            path: path.into(),
+            image: None,
+        },
+    }
+}
+
+impl Hands {
+    fn named(&self, image: &str) -> Result<Named, Failure> {
+        if self.place.local_images {
+            if let Some(path) = image.strip_prefix("file:") {
+                return Ok(Named::File(path.into()));
+            }
+            let transports = ["oci:", "oci-archive:", "docker-archive:"];
+            if let Some(path) = transports.iter().find_map(|t| image.strip_prefix(t)) {
+                return Ok(Named::Archive(archive(path)));
+            }
+        }
+        match image.parse::<Reference>() {
+            Ok(reference) => Ok(Named::Reference(reference)),
+            Err(error) => Err(image_failure(&image::Error::from(error))),
+        }
+    }
+
+    /// Brings a container's image into the store.
+    pub(super) async fn pull(
+        &self,
+        pod: &Pod,
+        container: &str,
+        image: &str,
+        policy: PullPolicy,
+    ) -> Result<lifecycle::Image, Failure> {
+        let begun = Instant::now();
+        let (resolved, present) = match self.named(image)? {
+            Named::File(path) => (self.import_file(path).await?, true),
+            Named::Archive(source) => (self.import_archive(source).await?, false),
+            Named::Reference(reference) => self.by_reference(reference, policy).await?,
+        };
+        let told = lifecycle::Image {
+            id: resolved.id(),
+            size: resolved.size(),
+            present,
+            took_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+        };
+        let uid = pod.metadata.uid.clone().unwrap_or_default();
+        locked(&self.resolved).insert((uid, container.to_owned()), resolved);
+        Ok(told)
+    }
+
+    async fn import_file(&self, path: PathBuf) -> Result<Resolved, Failure> {
+        let store = self.store.clone();
+        self.brief(move || {
+            let text = path.to_string_lossy().into_owned();
+            let (file, export) = file_and_export(&text);
+            let module = store
+                .import_module(Path::new(file))
+                .map_err(|e| image_failure(&e))?;
+            Ok(Resolved::Module(Module {
+                export: export.map(str::to_owned),
+                ..module
+            }))
+        })
+        .await
+    }
+
+    async fn import_archive(&self, source: Source) -> Result<Resolved, Failure> {
+        let store = self.store.clone();
+        blocking(move || {
+            let image = store.import(&source, None).map_err(|e| image_failure(&e))?;
+            Ok(Resolved::Image(Box::new(image)))
+        })
+        .await
+    }
+
+    async fn by_reference(
+        &self,
+        reference: Reference,
+        policy: PullPolicy,
+    ) -> Result<(Resolved, bool), Failure> {
+        if policy != PullPolicy::Always
+            && let Some(image) = self.stored(reference.clone()).await?
+        {
+            return Ok((Resolved::Image(Box::new(image)), true));
+        }
+        if policy == PullPolicy::Never {
+            return Err(image_failure(&image::Error::NeverPull(
+                reference.to_string(),
+            )));
+        }
+        let progress = self.reporter.pull(&reference.to_string());
+        let options = PullOptions {
+            credentials: Credentials::Anonymous,
+            progress: progress.reports(),
+            ..PullOptions::default()
+        };
+        let image = self
+            .store
+            .pull(&reference, &options)
+            .await
+            .map_err(|e| image_failure(&e))?;
+        Ok((Resolved::Image(Box::new(image)), false))
+    }
+
+    async fn stored(&self, reference: Reference) -> Result<Option<Image>, Failure> {
+        let store = self.store.clone();
+        self.brief(move || store.get(&reference).map_err(|e| image_failure(&e)))
+            .await
+    }
+
+    /// The image of a container that was pulled before, be that before this process began.
+    pub(super) async fn resolved(
+        &self,
+        pod: &Pod,
+        container: &str,
+        image_id: &str,
+    ) -> Result<Resolved, Failure> {
+        let uid = pod.metadata.uid.clone().unwrap_or_default();
+        let known = locked(&self.resolved)
+            .get(&(uid, container.to_owned()))
+            .cloned();
+        if let Some(known) = known.filter(|known| known.id() == image_id) {
+            return Ok(known);
+        }
+        let gone = || {
+            let message =
+                format!("image {image_id} is not in the store any more; it has to be pulled again");
+            failure("CreateContainerError", message, true)
+        };
+        let reference: Reference = image_id.parse().map_err(|_| gone())?;
+        match self.stored(reference).await? {
+            Some(image) => Ok(Resolved::Image(Box::new(image))),
+            None => Err(gone()),
+        }
+    }
+
+    /// Nothing is known of a pod's images any more.
+    pub(super) fn forget_images(&self, uid: &str) {
+        locked(&self.resolved).retain(|(pod, _), _| pod != uid);
+    }
+}

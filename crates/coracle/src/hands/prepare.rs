@@ -1,0 +1,300 @@
+//! What a guest needs before it can start: its root, its mounts and its code.
+
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use k8s_openapi::api::core::v1::Pod;
+use lifecycle::{Failure, Output};
+use runtime::{CompileError, GuestId, ModuleContent, ModuleSource, MountSpec};
+use volume::{Etc, HostAlias, Method, MountPoint, RootSpec};
+
+use super::images::Resolved;
+use super::{Hands, Streams, blocking, failure, locked, pod as pods, remove, start};
+use crate::container::{self, PodFacts, Process};
+use crate::dns;
+use crate::program::sentence;
+
+/// Ready to be started.
+pub(super) struct Prepared {
+    pub(super) root: OwnedFd,
+    pub(super) mounts: Vec<(MountSpec, OwnedFd)>,
+    pub(super) code: OwnedFd,
+    pub(super) module: ModuleSource,
+    pub(super) export: Option<String>,
+}
+
+/// `module` is the process's first word, which names it to whoever wrote it.
+pub(super) fn compile_failure(module: &str, error: &CompileError) -> Failure {
+    let message = format!("{module}: {}", sentence(error));
+    failure(error.reason(), message, error.retryable())
+}
+
+/// The pod's own host name (`GeneratePodHostNameAndDomain` of `pkg/kubelet/kubelet_pods.go`).
+pub(super) fn hostname(pod: &Pod) -> String {
+    let asked = pod
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.hostname.clone())
+        .filter(|h| !h.is_empty());
+    let name = asked.unwrap_or_else(|| pod.metadata.name.clone().unwrap_or_default());
+    // A host name has at most 63 characters (`truncatePodHostnameIfNeeded`).
+    let cut: String = name.chars().take(63).collect();
+    cut.trim_end_matches(['-', '.']).to_owned()
+}
+
+impl Hands {
+    fn facts(&self, pod: &Pod, ips: &[IpAddr]) -> PodFacts {
+        PodFacts {
+            ips: ips.to_vec(),
+            host_ips: self.place.host_ips.clone(),
+            hostname: hostname(pod),
+        }
+    }
+
+    /// A container's process.
+    pub(super) fn process(
+        &self,
+        pod: &Pod,
+        name: &str,
+        image: &Resolved,
+        ips: &[IpAddr],
+    ) -> Result<Process, Failure> {
+        let wrong = |message: String| failure("CreateContainerConfigError", message, false);
+        let found = super::container(pod, name)
+            .ok_or_else(|| wrong(format!("the pod has no container {name:?}")))?;
+        container::process(pod, found, &image.process(), &self.facts(pod, ips))
+            .map_err(|error| wrong(error.to_string()))
+    }
+
+    fn etc(&self, pod: &Pod) -> Result<Etc, Failure> {
+        let spec = pod.spec.clone().unwrap_or_default();
+        let aliases: Vec<HostAlias> = spec
+            .host_aliases
+            .iter()
+            .flatten()
+            .map(|alias| HostAlias {
+                ip: alias.ip.clone(),
+                hostnames: alias.hostnames.clone().unwrap_or_default(),
+            })
+            .collect();
+        let hostname = hostname(pod);
+        let dns = dns::resolv_conf(&spec)
+            .map_err(|error| failure("CreateContainerConfigError", error, false))?;
+        Ok(Etc {
+            hosts: Some(volume::managed_hosts(
+                &self.place.pod_ips,
+                &hostname,
+                "",
+                &aliases,
+            )),
+            hostname: Some(format!("{hostname}\n")),
+            resolv_conf: Some(dns),
+        })
+    }
+
+    /// Makes a container's root and compiles its module, if that was not done before.
+    pub(super) async fn mount(
+        &self,
+        pod: &Pod,
+        id: &GuestId,
+        image_id: &str,
+    ) -> Result<(), Failure> {
+        match self.prepare(pod, id, image_id).await {
+            Ok(prepared) => {
+                locked(&self.prepared).insert(id.clone(), prepared);
+                Ok(())
+            }
+            Err(failure) => {
+                self.clear(id).await;
+                Err(failure)
+            }
+        }
+    }
+
+    /// See [`Hands::mount`]; also for a start whose Mount was done by an earlier agent.
+    pub(super) async fn prepare(
+        &self,
+        pod: &Pod,
+        id: &GuestId,
+        image_id: &str,
+    ) -> Result<Prepared, Failure> {
+        let image = self.resolved(pod, &id.container, image_id).await?;
+        let process = self.process(pod, &id.container, &image, &self.place.pod_ips)?;
+        let (module, export) = self.module(&image, &process).await?;
+        let code = self.code(&module, &process).await?;
+        let (root, mounts) = self.root(pod, id, &image).await?;
+        Ok(Prepared {
+            root,
+            mounts,
+            code,
+            module,
+            export,
+        })
+    }
+
+    /// A Mount that failed leaves nothing, since nobody will ask for its undoing.
+    async fn clear(&self, id: &GuestId) {
+        let folder = self.dirs.run(&id.pod_uid, &id.container, id.attempt);
+        let removed = blocking(move || remove(&folder));
+        if let Err(left) = removed.await {
+            tracing::warn!(%id, left.message, "what a failed mount made stays until the pod goes");
+        }
+    }
+
+    async fn module(
+        &self,
+        image: &Resolved,
+        process: &Process,
+    ) -> Result<(ModuleSource, Option<String>), Failure> {
+        let image = image.clone();
+        let word = process.args.first().cloned().unwrap_or_default();
+        let cwd = process.cwd.clone();
+        let path = process
+            .env
+            .iter()
+            .find(|(name, _)| name == "PATH")
+            .map(|(_, v)| v.clone());
+        self.brief(move || {
+            let path = path.as_deref().unwrap_or(container::PATH);
+            let module = image.module(&word, &cwd, path).map_err(|error| {
+                failure("CreateContainerError", sentence(&error), error.retryable())
+            })?;
+            let source = ModuleSource {
+                digest: *module.digest.as_bytes(),
+                content: ModuleContent::Path(module.path),
+            };
+            Ok((source, module.export))
+        })
+        .await
+    }
+
+    async fn code(&self, module: &ModuleSource, process: &Process) -> Result<OwnedFd, Failure> {
+        let name = process.args.first().map(String::as_str).unwrap_or_default();
+        let progress = self.reporter.compile(name);
+        let code = self.compiler.code(module, |stage| progress.at(stage)).await;
+        code.map(|code| code.file)
+            .map_err(|error| compile_failure(name, &error))
+    }
+
+    /// Code that did not load is thrown away and compiled again.
+    pub(super) async fn compile_again(
+        &self,
+        module: &ModuleSource,
+        process: &Process,
+    ) -> Result<OwnedFd, Failure> {
+        let name = process.args.first().map(String::as_str).unwrap_or_default();
+        self.compiler
+            .discard(&module.digest)
+            .await
+            .map_err(|error| compile_failure(name, &error))?;
+        self.code(module, process).await
+    }
+
+    async fn root(
+        &self,
+        pod: &Pod,
+        id: &GuestId,
+        image: &Resolved,
+    ) -> Result<(OwnedFd, Vec<(MountSpec, OwnedFd)>), Failure> {
+        let dirs = self.dirs.clone();
+        let dir = dirs.run(&id.pod_uid, &id.container, id.attempt);
+        let (layers, etc) = (image.layers(), self.etc(pod)?);
+        let (pod, name, local) = (pod.clone(), id.container.clone(), self.place.local_images);
+        // Layers may have to be copied.
+        let is_brief = layers.is_empty();
+        let method = self.method(&pod, &name);
+        let assemble = move || {
+            let mounts = pods::mounts(&dirs, &pod, &name, local)?;
+            let points = mounts.iter().map(|(spec, mounted)| MountPoint {
+                path: spec.guest_path.clone(),
+                kind: mounted.kind,
+            });
+            let spec = RootSpec {
+                layers,
+                dir,
+                etc,
+                mount_points: points.collect(),
+                method,
+            };
+            let root = volume::assemble(&spec).map_err(|error| {
+                failure("CreateContainerError", sentence(&error), error.retryable())
+            })?;
+            tell_cost(&name, &root);
+            let mounts = mounts
+                .into_iter()
+                .map(|(spec, mounted)| (spec, mounted.fd))
+                .collect();
+            Ok((root.fd, mounts))
+        };
+        match is_brief {
+            true => self.brief(assemble).await,
+            false => blocking(assemble).await,
+        }
+    }
+
+    /// With `run` what a module from a file writes is gone with it, and needs no disk: making and
+    /// removing a few files can take longer than all the rest. It may hold what the container may.
+    fn method(&self, pod: &Pod, name: &str) -> Method {
+        match self.place.streams {
+            Streams::Logs => Method::Auto,
+            Streams::Attached(_) => Method::Memory {
+                bytes: super::container(pod, name)
+                    .and_then(|container| start::limits(container).memory_bytes)
+                    .filter(|bytes| *bytes > 0),
+            },
+        }
+    }
+
+    /// Lets go of a run's root and of what it wrote, and of the logs of the runs before it.
+    pub(super) async fn unmount(&self, pod: &Pod, id: &GuestId) -> Result<Output, Failure> {
+        locked(&self.prepared).remove(id);
+        let folder = self.dirs.run(&id.pod_uid, &id.container, id.attempt);
+        let logs = self.dirs.logs(pod, &id.container);
+        let attempt = id.attempt;
+        self.brief(move || {
+            remove(&folder)?;
+            remove_older_logs(&logs, attempt);
+            Ok(Output::Nothing)
+        })
+        .await
+    }
+}
+
+/// Copying a root is what an overlay saves: whoever pays for it should know.
+fn tell_cost(container: &str, root: &volume::Root) {
+    if root.method == Method::Copy && root.cost.copied > 0 {
+        let why = root
+            .fallback
+            .as_deref()
+            .unwrap_or("no overlay was asked for");
+        tracing::info!(
+            container,
+            files = root.cost.files,
+            copied_bytes = root.cost.copied,
+            shared_bytes = root.cost.shared,
+            why,
+            "the root is a copy of the image"
+        );
+    }
+}
+
+/// Keeps this run's log, for `--previous`, and removes those of the runs before it
+/// (MaxPerPodContainerCount 1 of `pkg/kubelet/container/container_gc.go`).
+fn remove_older_logs(folder: &Path, attempt: u32) {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let run = name
+            .to_str()
+            .and_then(|n| n.split('.').next())
+            .and_then(|n| n.parse::<u32>().ok());
+        if run.is_some_and(|run| run < attempt)
+            && let Err(error) = std::fs::remove_file(entry.path())
+        {
+            tracing::warn!(file = %entry.path().display(), %error, "an old log stays");
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! The binary: command line, configuration, wiring. Knows every crate and decides nothing: what a
+//! pod does next is `lifecycle`'s to say, how it is done the hands'.
+
+mod cli;
+mod container;
+mod dirs;
+mod dns;
+mod facts;
+mod hands;
+mod node;
+mod outlet;
+mod program;
+mod progress;
+mod run;
+mod runs;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use cli::{Cli, Command, Internal};
+
+/// docker's and podman's code for a failure of their own, which no guest's code is mistaken for as
+/// easily as 1, or as the 2 that is usual for a wrong command line.
+const FAILED: u8 = 125;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Where there is nobody to tell, the code tells.
+            let _ = error.print();
+            // --help and --version are answers, and not errors.
+            return ExitCode::from(if error.use_stderr() { FAILED } else { 0 });
+        }
+    };
+    match dispatch(cli) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("coracle: {}", program::sentence(error.as_ref()));
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> anyhow::Result<u8> {
+    match cli.command {
+        Command::Run(args) => run::run(*args),
+        Command::Node(args) => node::run(*args),
+        Command::Internal(Internal::Compile) => runtime::compile_child(),
+        Command::Internal(Internal::GuestHost { root: _ }) => {
+            program::log("info");
+            runtime::guest_host_main()
+        }
+    }
+}

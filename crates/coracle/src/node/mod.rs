@@ -1,0 +1,197 @@
+//! `coracle node`: joins a cluster, and runs the pods that are bound to it, until it is told to
+//! end. Its guests go on without it, for the next one to adopt.
+
+mod describe;
+mod guests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use agent::{Agent, Config, Folder, Ports, TokioClock};
+use anyhow::Context;
+use cluster::publisher::Report;
+use cluster::{Access, Health, PodEvent, Publisher, Recorder, heartbeat, pods};
+use futures::StreamExt;
+use runtime::{Host, Remote};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+
+use crate::cli::node::Args;
+use crate::dirs::Dirs;
+use crate::hands::{Hands, Place, Streams};
+use crate::outlet::ClusterOutlet;
+use crate::program;
+use crate::progress::Reporter;
+use describe::Site;
+use guests::Guests;
+
+/// How long code is kept that nothing is started from.
+const UNUSED: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Runs the node; gives 0 once it was told to end.
+///
+/// # Errors
+/// When something is wrong that no waiting heals: the kubeconfig, the root folder, the address.
+pub(crate) fn run(args: Args) -> anyhow::Result<u8> {
+    program::log("info");
+    let dirs = Dirs::open(&args.root_dir)?;
+    let _lock = dirs.lock()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("agent")
+        .enable_all()
+        .build()?;
+    runtime.block_on(node(args, dirs))?;
+    // What still runs on a blocking thread is not worth waiting for: it is done again.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    Ok(0)
+}
+
+/// Everything that the node's loop listens to.
+struct Node {
+    agent: Arc<Agent>,
+    publisher: Publisher,
+    reports: mpsc::UnboundedReceiver<Report>,
+}
+
+async fn node(args: Args, dirs: Dirs) -> anyhow::Result<()> {
+    let access = Access::load(&args.kubeconfig).await?;
+    let host = Arc::new(Host::Remote(guest_host(&dirs).await?));
+    let site = Site::of(&args, &access, &host.budget().await?)?;
+    access.for_node(&site.description.name)?;
+    let health = watch::Sender::new(Health::default());
+    heart(access.clone(), &site, health.subscribe())?;
+
+    let client = access
+        .pods()
+        .context("no client can be made of the kubeconfig")?;
+    let (publisher, reports) = Publisher::new(client.clone());
+    let recorder = Recorder::new(client.clone(), &site.description.name);
+    let outlet = ClusterOutlet::new(publisher.clone(), recorder, dirs.clone());
+    let hands = Arc::new(hands(&dirs, host, &site)?);
+    collect_code(&hands);
+    let clock = Arc::new(TokioClock::default());
+    let ports = Ports {
+        hands: hands.clone(),
+        outlet: Arc::new(outlet),
+        checkpoints: Arc::new(Folder::open(dirs.checkpoints())?),
+        clock: clock.clone(),
+    };
+    let agent = started(&site, ports).await?;
+    let guests = Guests::new(dirs, hands, agent.clone(), clock, health);
+    let guests = tokio::spawn(guests.follow());
+    let watched = pods::watch(client, &site.description.name);
+    let ended = Node {
+        agent: agent.clone(),
+        publisher,
+        reports,
+    }
+    .work(watched)
+    .await;
+    guests.abort();
+    agent.abandon();
+    ended
+}
+
+async fn started(site: &Site, ports: Ports) -> anyhow::Result<Arc<Agent>> {
+    let config = Config {
+        allocatable: site.allocatable,
+        costs: site.costs,
+        host_ips: site.host_ips.clone(),
+    };
+    let (agent, damaged) = Agent::start(config, ports).await?;
+    for error in damaged {
+        tracing::error!(%error, "a checkpoint can't be used; its pod is a new one");
+    }
+    Ok(Arc::new(agent))
+}
+
+fn hands(dirs: &Dirs, host: Arc<Host>, site: &Site) -> anyhow::Result<Hands> {
+    let place = Place {
+        pod_ips: site.host_ips.clone(),
+        host_ips: site.host_ips.clone(),
+        streams: Streams::Logs,
+        local_images: false,
+    };
+    Ok(Hands::new(
+        dirs.clone(),
+        image::Store::open(&dirs.images())?,
+        program::compiler(dirs)?,
+        host,
+        place,
+        Reporter::new(false),
+    ))
+}
+
+/// Code that no guest was started from for a month, or that another build of coracle compiled, goes.
+fn collect_code(hands: &Hands) {
+    let compiler = hands.compiler.clone();
+    tokio::task::spawn_blocking(move || match compiler.collect(UNUSED) {
+        Ok(collected) => tracing::debug!(?collected, "old code"),
+        Err(error) => tracing::warn!(%error, "old code stays"),
+    });
+}
+
+/// Adopts the guest host that lives in the root folder, or starts one.
+async fn guest_host(dirs: &Dirs) -> anyhow::Result<Remote> {
+    let (exe, mut args) = program::child("guest-host");
+    // Who lists processes wants to know whose it is.
+    args.push(dirs.root().into());
+    let host = Remote::spawn_or_adopt(dirs.root(), &exe, &args).await?;
+    tracing::info!(pid = host.pid(), adopted = host.adopted(), "guest host");
+    Ok(host)
+}
+
+/// The lease and the Node's status, on a thread that nothing else can keep busy.
+fn heart(access: Access, site: &Site, health: watch::Receiver<Health>) -> anyhow::Result<()> {
+    let description = site.description.clone();
+    description.check()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let beat = move || {
+        let state = watch::Sender::new(heartbeat::State::default());
+        let Err(error) = runtime.block_on(heartbeat::run(&access, description, health, state));
+        tracing::error!(%error, "the heartbeat ended: no client can be made of the kubeconfig");
+    };
+    std::thread::Builder::new()
+        .name("heartbeat".to_owned())
+        .spawn(beat)?;
+    Ok(())
+}
+
+impl Node {
+    /// Takes in what the API server says, until a signal.
+    async fn work(mut self, watched: impl futures::Stream<Item = PodEvent>) -> anyhow::Result<()> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut watched = std::pin::pin!(watched);
+        loop {
+            tokio::select! {
+                Some(event) = watched.next() => self.take(event),
+                Some(Report::Gone { uid }) = self.reports.recv() => self.agent.gone(&uid),
+                Some(()) = terminate.recv() => break,
+                Some(()) = interrupt.recv() => break,
+            }
+        }
+        tracing::info!("ending; the guests go on, and the next coracle node here adopts them");
+        Ok(())
+    }
+
+    fn take(&self, event: PodEvent) {
+        match event {
+            PodEvent::Applied(pod) => {
+                self.publisher.observe(&pod);
+                if let Err(error) = self.agent.apply((*pod).clone()) {
+                    tracing::error!(%error, "a pod was not taken in");
+                }
+            }
+            PodEvent::Deleted(pod) => {
+                let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+                self.publisher.deleted(uid);
+                self.agent.gone(uid);
+            }
+            PodEvent::Synced => self.agent.sources_ready(),
+        }
+    }
+}

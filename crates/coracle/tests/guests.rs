@@ -1,0 +1,517 @@
+//! Every guest, run by `coracle run`: output, errors and exit codes, exactly.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod common;
+
+use std::path::Path;
+use std::process::Stdio;
+
+use common::{Ended, Root, SECRET, built, or_left_out};
+use guests::Guest;
+use rustix::process::Signal;
+
+macro_rules! has_a_test {
+    ($test:ident $guest:ident) => {
+        const _: fn() = $test;
+    };
+}
+guests::for_each_guest!(has_a_test);
+
+/// Runs a guest; nothing where it was left out on this machine.
+fn run(guest: Guest, args: &[&str]) -> Option<Ended> {
+    with(&[], guest, args)
+}
+
+/// The same, with options of coracle's.
+fn with(options: &[&str], guest: Guest, args: &[&str]) -> Option<Ended> {
+    let path = built(guest)?;
+    let path = path.to_str().unwrap();
+    Some(Root::shared().run([options, &[path], args].concat()))
+}
+
+fn says(guest: Guest, args: &[&str], stdout: &str) {
+    if let Some(ended) = run(guest, args) {
+        ended.is(0, stdout, "");
+    }
+}
+
+#[test]
+fn rust_hello() {
+    says(Guest::RustHello, &[], "hello from Rust\n");
+}
+
+#[test]
+fn rust_hello_p2() {
+    says(Guest::RustHelloP2, &[], "hello from Rust\n");
+}
+
+#[test]
+fn go_hello() {
+    says(Guest::GoHello, &[], "hello from Go\n");
+}
+
+#[test]
+fn c_hello() {
+    says(Guest::CHello, &[], "hello from C\n");
+}
+
+#[test]
+fn wat_hello() {
+    says(Guest::WatHello, &[], "hello from WAT\n");
+}
+
+/// What `inspect` prints in each language, with no more of the host than its name for the pod.
+fn inspects(guest: Guest) {
+    let Some(module) = built(guest) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    std::fs::write(at("file"), "text\n").unwrap();
+    for (name, target) in [
+        ("absolute", "/data/file"),
+        ("up", "../../../data/file"),
+        ("host", "/host-only"),
+        ("gone", "nothing"),
+    ] {
+        std::os::unix::fs::symlink(target, at(name)).unwrap();
+    }
+    let volume = format!("{}:/data", folder.path().display());
+    let module = module.to_str().unwrap();
+    let paths = [
+        "/data",
+        "/data/file",
+        "/data/../data/./file",
+        "/../../data/file",
+        "/data/absolute",
+        "/data/up",
+        "/data/host",
+        "/data/gone",
+        "/tmp",
+        "/etc",
+    ];
+    let mut args = vec!["-e", "GREETING=a \"b\" $HOME $(X)", "-v", &volume, module];
+    args.extend(paths);
+    let ended = Root::shared().run(&args);
+    let env = ended.stdout.lines().nth(1).unwrap_or_default().to_owned();
+    let stem = Path::new(module)
+        .file_stem()
+        .unwrap()
+        .to_str()
+        .unwrap()
+        .replace(".p2", "");
+    let host = env
+        .strip_prefix(r#"env: ["GREETING=a \"b\" $HOME $(X)", "HOSTNAME="#)
+        .and_then(|rest| rest.split_once('"'))
+        .unwrap_or_else(|| panic!("{ended:#?}"))
+        .0;
+    assert!(host.starts_with(&format!("{stem}-")), "{host}");
+    let name = Path::new(module).file_name().unwrap().to_str().unwrap();
+    let quoted = paths.map(|path| format!("\"{path}\"")).join(", ");
+    let expected = format!(
+        r#"args: ["{name}", {quoted}]
+env: ["GREETING=a \"b\" $HOME $(X)", "HOSTNAME={host}", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]
+tty: false false false
+cwd: /
+/: ["data", "etc", "tmp"]
+/data: ["absolute", "file", "gone", "host", "up"]
+/data/file: "text\n"
+/data/../data/./file: "text\n"
+/../../data/file: "text\n"
+/data/absolute: link to "/data/file", "text\n"
+/data/up: link to "../../../data/file", "text\n"
+/data/host: link to "/host-only", error ENOENT
+/data/gone: link to "nothing", error ENOENT
+/tmp: []
+/etc: ["hostname", "hosts", "resolv.conf"]
+"#
+    );
+    assert!(!ended.stdout.contains(SECRET.1), "{ended:#?}");
+    ended.is(0, &expected, "");
+}
+
+#[test]
+fn rust_inspect() {
+    inspects(Guest::RustInspect);
+}
+
+#[test]
+fn rust_inspect_p2() {
+    inspects(Guest::RustInspectP2);
+}
+
+#[test]
+fn go_inspect() {
+    inspects(Guest::GoInspect);
+}
+
+#[test]
+fn c_inspect() {
+    inspects(Guest::CInspect);
+}
+
+fn exits(guest: Guest, codes: &[(u8, i32)]) {
+    for (asked, code) in codes {
+        let Some(ended) = run(guest, &[&asked.to_string()]) else {
+            return;
+        };
+        ended.is(*code, &format!("exiting with {asked}\n"), "");
+    }
+}
+
+/// What a process of Linux may end with, and what shells and runtimes give a meaning to.
+const CODES: [(u8, i32); 11] = [
+    (0, 0),
+    (1, 1),
+    (7, 7),
+    (125, 125),
+    (127, 127),
+    (128, 128),
+    (134, 134),
+    (137, 137),
+    (143, 143),
+    (200, 200),
+    (255, 255),
+];
+
+#[test]
+fn rust_exit() {
+    exits(Guest::RustExit, &CODES);
+}
+
+/// Rust's standard library for preview 2 says no more than whether it went well
+/// (`wasi:cli/exit.exit` takes a result; `exit-with-code` is unstable).
+#[test]
+fn rust_exit_p2() {
+    exits(Guest::RustExitP2, &[(0, 0), (1, 1), (7, 1), (255, 1)]);
+}
+
+#[test]
+fn go_exit() {
+    exits(Guest::GoExit, &CODES);
+}
+
+#[test]
+fn c_exit() {
+    exits(Guest::CExit, &CODES);
+}
+
+/// In the container's own root, and in a folder of this machine, where nothing is left.
+fn works_with_files(guest: Guest, kinds: &[&str]) {
+    let expected: String = kinds.iter().map(|kind| format!("{kind}: ok\n")).collect();
+    says(guest, &[], &expected);
+    let folder = tempfile::tempdir().unwrap();
+    let volume = format!("{}:/data", folder.path().display());
+    if let Some(ended) = with(&["-v", &volume], guest, &["/data"]) {
+        ended.is(0, &expected, "");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+}
+
+const RUST_FILES: [&str; 7] = [
+    "create", "append", "seek", "rename", "thousand", "symlinks", "remove",
+];
+
+#[test]
+fn rust_files() {
+    works_with_files(Guest::RustFiles, &RUST_FILES);
+}
+
+#[test]
+fn rust_files_p2() {
+    works_with_files(Guest::RustFilesP2, &RUST_FILES);
+}
+
+#[test]
+fn go_files() {
+    let kinds = [
+        "create", "append", "rename", "thousand", "symlinks", "remove",
+    ];
+    works_with_files(Guest::GoFiles, &kinds);
+}
+
+/// A trap is 134, its reason is said, and the functions are named from the innermost out.
+fn traps(guest: Guest, how: &str, reason: &str, functions: &[&str]) {
+    let Some(ended) = run(guest, &[how]) else {
+        return;
+    };
+    assert_eq!(
+        (ended.code, ended.stdout.as_str()),
+        (Some(134), ""),
+        "{ended:#?}"
+    );
+    let (said, trap) = ended
+        .stderr
+        .split_once("coracle: ")
+        .unwrap_or_else(|| panic!("{ended:#?}"));
+    assert!(
+        said.starts_with(&format!("about to end by {how}\n")),
+        "{ended:#?}"
+    );
+    assert!(
+        trap.lines()
+            .next()
+            .unwrap()
+            .ends_with(&format!("wasm trap: {reason}")),
+        "{ended:#?}"
+    );
+    let mut rest = trap;
+    for function in functions {
+        rest = rest
+            .split_once(function)
+            .unwrap_or_else(|| panic!("{function}: {ended:#?}"))
+            .1;
+    }
+}
+
+const UNREACHABLE: &str = "wasm `unreachable` instruction executed";
+const OUT_OF_BOUNDS: &str = "out of bounds memory access";
+
+fn rust_traps(guest: Guest) {
+    traps(
+        guest,
+        "panic",
+        UNREACHABLE,
+        &["!abort", "rust_panic", "trap::main"],
+    );
+    traps(
+        guest,
+        "unreachable",
+        UNREACHABLE,
+        &["trap::trap", "trap::main"],
+    );
+    // Rust's stack lies in the linear memory, whose end it passes.
+    traps(
+        guest,
+        "overflow",
+        OUT_OF_BOUNDS,
+        &["trap::overflow", "trap::overflow"],
+    );
+    traps(
+        guest,
+        "memory",
+        OUT_OF_BOUNDS,
+        &["trap::out_of_bounds", "trap::main"],
+    );
+    let deep = [
+        "trap::trap",
+        "trap::innermost",
+        "trap::middle",
+        "trap::outermost",
+        "trap::main",
+    ];
+    traps(guest, "deep", UNREACHABLE, &deep);
+}
+
+#[test]
+fn rust_trap() {
+    rust_traps(Guest::RustTrap);
+    if let Some(ended) = run(Guest::RustTrap, &["panic"]) {
+        assert!(
+            ended.stderr.contains("a panic of the guest's own"),
+            "{ended:#?}"
+        );
+    }
+}
+
+#[test]
+fn rust_trap_p2() {
+    rust_traps(Guest::RustTrapP2);
+}
+
+#[test]
+fn c_trap() {
+    traps(
+        Guest::CTrap,
+        "divide",
+        "integer divide by zero",
+        &["!divide", "!main"],
+    );
+    traps(
+        Guest::CTrap,
+        "deep",
+        UNREACHABLE,
+        &["!innermost", "!middle", "!outermost", "!main"],
+    );
+    traps(Guest::CTrap, "abort", UNREACHABLE, &["!abort", "!main"]);
+}
+
+#[test]
+fn rust_hog() {
+    let Some(ended) = with(&["--memory", "48Mi"], Guest::RustHog, &[]) else {
+        return;
+    };
+    assert_eq!(
+        (ended.code, ended.stdout.as_str()),
+        (Some(137), "taking memory\n"),
+        "{ended:#?}"
+    );
+    let said = "coracle: OOMKilled: out of memory: the limit is 48.0 MiB, ";
+    assert!(
+        ended.stderr.starts_with(said) && ended.stderr.lines().count() == 1,
+        "{ended:#?}"
+    );
+    // Within the limit it is left alone.
+    let within = with(&["--memory", "48Mi"], Guest::RustHog, &["30"]).unwrap();
+    within.is(0, "taking memory\nholding 30 MiB\n", "");
+}
+
+/// Each of a person's ways to end a guest that does not end by itself.
+fn stops(guest: Guest, first_line: &str) {
+    let Some(module) = built(guest) else { return };
+    let ways: [(&[Signal], i32); 3] = [
+        (&[Signal::INT], 130),
+        (&[Signal::TERM], 143),
+        (&[Signal::INT, Signal::INT], 130),
+    ];
+    for (signals, code) in ways {
+        let mut running = Root::shared().start([&module]);
+        assert_eq!(running.line(), first_line);
+        for signal in signals {
+            running.signal(*signal);
+        }
+        running.end().is(code, &format!("{first_line}\n"), "");
+    }
+}
+
+#[test]
+fn rust_spinner() {
+    stops(Guest::RustSpinner, "spinning");
+}
+
+#[test]
+fn rust_spinner_p2() {
+    stops(Guest::RustSpinnerP2, "spinning");
+}
+
+#[test]
+fn rust_sleeper() {
+    stops(Guest::RustSleeper, "sleeping");
+    says(Guest::RustSleeper, &["50"], "sleeping\nawake\n");
+}
+
+#[test]
+fn rust_sleeper_p2() {
+    stops(Guest::RustSleeperP2, "sleeping");
+    says(Guest::RustSleeperP2, &["50"], "sleeping\nawake\n");
+}
+
+#[test]
+fn go_sleep() {
+    stops(Guest::GoSleep, "sleeping");
+    says(Guest::GoSleep, &["50ms"], "sleeping\nawake, early: false\n");
+}
+
+/// Every byte arrives, whatever the size of a write; a reader that goes away ends the guest.
+fn floods(guest: Guest) {
+    for (mib, kib) in [(8, 64), (2, 1), (4, 1024)] {
+        let Some(ended) = run(guest, &[&mib.to_string(), &kib.to_string()]) else {
+            return;
+        };
+        assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
+        assert_eq!(ended.stdout.len(), mib << 20);
+        for (number, line) in ended.stdout.lines().enumerate() {
+            assert_eq!(line.len(), 1023);
+            assert!(
+                line.starts_with(&format!("{number:010} .")),
+                "line {number}: {line}"
+            );
+        }
+    }
+    let mut running = Root::shared().start([built(guest).unwrap().to_str().unwrap(), "64"]);
+    running.line();
+    running.close_stdout();
+    assert_eq!(
+        running.end().code,
+        Some(1),
+        "a broken pipe is an error of the guest's"
+    );
+}
+
+#[test]
+fn rust_flooder() {
+    floods(Guest::RustFlooder);
+}
+
+#[test]
+fn rust_flooder_p2() {
+    floods(Guest::RustFlooderP2);
+}
+
+#[test]
+fn rust_echo() {
+    let Some(module) = built(Guest::RustEcho) else {
+        return;
+    };
+    let args = ["-i", module.to_str().unwrap()];
+    let mut running = common::Running::spawn(Root::shared().command(args).stdin(Stdio::piped()));
+    let mut expected = String::new();
+    // A line comes back before the next is sent: nothing waits for a buffer to fill.
+    for number in 0..100 {
+        running.write(format!("line {number}\n").as_bytes());
+        assert_eq!(running.line(), format!("line {number}"));
+        expected.push_str(&format!("line {number}\n"));
+    }
+    running.close_stdin();
+    running.end().is(0, &expected, "");
+}
+
+#[test]
+fn go_recursion() {
+    says(Guest::GoRecursion, &[], "sum to 10000: 50005000\n");
+    says(
+        Guest::GoRecursion,
+        &["100000"],
+        "sum to 100000: 5000050000\n",
+    );
+}
+
+/// A script on an interpreter from a file, and both from the image that buildah made.
+#[test]
+fn python_main() {
+    let Some(script) = built(Guest::PythonMain) else {
+        return;
+    };
+    let Some(image) = or_left_out(guests::python_image()) else {
+        return;
+    };
+    let root = Root::shared();
+    let ended = root.run([format!("oci-archive:{}", image.display())]);
+    assert_eq!(
+        (ended.code, ended.stderr.as_str()),
+        (Some(0), ""),
+        "{ended:#?}"
+    );
+    let (version, list) = ended.stdout.trim_end().split_once('\n').unwrap();
+    assert!(
+        version.starts_with("Python 3.12") && version.ends_with(" on wasi"),
+        "{ended:#?}"
+    );
+    let mut names: Vec<&str> = list.trim_matches(['[', ']']).split(", ").collect();
+    names.sort_unstable();
+    assert_eq!(
+        names,
+        ["'etc'", "'main.py'", "'python3.wasm'", "'tmp'"],
+        "{ended:#?}"
+    );
+
+    let Some(cpython) = or_left_out(guests::cpython()) else {
+        return;
+    };
+    let volume = format!("{}:/main.py:ro", script.display());
+    let ended = root.run(["-v", &volume, cpython.to_str().unwrap(), "/main.py"]);
+    assert_eq!(
+        (ended.code, ended.stderr.as_str()),
+        (Some(0), ""),
+        "{ended:#?}"
+    );
+    assert!(
+        ended.stdout.contains("'main.py'") && !ended.stdout.contains("python3.wasm"),
+        "{ended:#?}"
+    );
+    let failing = root.run([cpython.to_str().unwrap(), "-c", "import sys; sys.exit(42)"]);
+    failing.is(42, "", "");
+}

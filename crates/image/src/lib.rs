@@ -1,0 +1,50 @@
+//! OCI images: names, pulls, a content-addressed store, unpacked layers, and the module a container starts.
+//!
+//! ```text
+//! Store::open(dir) ─┬─ get(&Reference) ───────────────┐
+//!                   ├─ pull(&Reference, &PullOptions) ─┼─► Image { config, layers, … } ─► Image::module(entrypoint) ─► Module
+//!                   ├─ import(&Source, name) ──────────┘
+//!                   └─ import_module(path) ─────────────────────────────────────────────────────────────────────► Module
+//! ```
+//!
+//! What a container needs of an image is plain data: its configuration, the folders of its layers (lowest first)
+//! with how they mark removed files, and the digest of its module's bytes.
+//!
+//! # What this crate must not know
+//! Kubernetes (it gives reasons as words, it never sees a Pod), Wasmtime (a module is bytes with a digest), and
+//! how a root is made of layers.
+
+mod answer;
+mod archive;
+mod below;
+mod blob;
+mod decompress;
+mod digest;
+mod error;
+mod gc;
+mod http;
+mod image;
+mod import;
+mod kind;
+mod layer;
+mod lock;
+mod lookup;
+mod manifest;
+mod module;
+mod reference;
+mod registry;
+mod store;
+mod tarball;
+mod temp;
+mod unpack;
+
+pub use digest::{Digest, DigestError};
+pub use error::Error;
+pub use gc::{Damage, Freed};
+pub use image::{Config, Image, Kind};
+pub use import::Source;
+pub use layer::{Layer, Limits, Whiteouts};
+pub use module::Module;
+pub use reference::{Reference, ReferenceError};
+pub use registry::{Credentials, Progress, PullOptions};
+pub use store::{Named, Store};

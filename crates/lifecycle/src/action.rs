@@ -1,0 +1,150 @@
+//! What `step` asks for: actions, each with a key that it keeps until it is answered.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+/// Names one action of one pod. With the pod's UID, which the caller holds, it is unique for ever:
+/// an attempt is never used twice, so an answer that comes late or twice harms nothing.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Key {
+    /// The container that it is for; `None` for the pod's own.
+    pub container: Option<String>,
+    /// The container's run (0 for its first start, as `restartCount` counts) or, for a pull, the try.
+    pub attempt: u32,
+    /// What is done.
+    pub kind: Kind,
+}
+
+/// The kinds of action.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Kind {
+    /// Bring a container's image into the store and resolve its digest.
+    Pull,
+    /// Make the pod's folders (no container), or a container's root.
+    Mount,
+    /// Give the pod its addresses.
+    Address,
+    /// Start the container's guest; done once it runs.
+    Start,
+    /// Probe the container once.
+    Probe(ProbeKind),
+    /// Run a lifecycle hook in the container.
+    Exec(Hook),
+    /// Stop the container's guest; done once it has ended and its blocking work has returned.
+    Stop,
+    /// Unmake what Mount made.
+    Unmount,
+    /// Give the pod's addresses back.
+    Release,
+}
+
+/// Which of a container's probes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum ProbeKind {
+    /// startupProbe
+    Startup,
+    /// livenessProbe
+    Liveness,
+    /// readinessProbe
+    Readiness,
+}
+
+/// Which of a container's lifecycle hooks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Hook {
+    /// lifecycle.postStart
+    PostStart,
+    /// lifecycle.preStop
+    PreStop,
+}
+
+/// `imagePullPolicy`, after its default (`Always` for `:latest` or no tag, else `IfNotPresent`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PullPolicy {
+    /// Ask the registry each time.
+    Always,
+    /// Ask the registry only for what the store lacks.
+    IfNotPresent,
+    /// Never ask the registry.
+    Never,
+}
+
+/// An action to execute.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Action {
+    /// Its key.
+    pub key: Key,
+    /// What to do, with everything that the executor can't read from the Pod.
+    pub what: What,
+}
+
+/// What an action does, with what it needs beside the Pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum What {
+    /// See [`Kind::Pull`].
+    Pull {
+        /// The reference, as in the Pod.
+        image: String,
+        /// When to ask the registry.
+        policy: PullPolicy,
+    },
+    /// See [`Kind::Mount`], for the pod.
+    MountPod {
+        /// The pod's addresses, for /etc/hosts.
+        ips: Vec<IpAddr>,
+    },
+    /// See [`Kind::Mount`], for a container.
+    Mount {
+        /// The image, by digest, as the pull resolved it.
+        image_id: String,
+    },
+    /// See [`Kind::Address`].
+    Address,
+    /// See [`Kind::Start`].
+    Start {
+        /// The image, by digest, as the pull resolved it.
+        image_id: String,
+        /// The pod's addresses.
+        ips: Vec<IpAddr>,
+    },
+    /// See [`Kind::Probe`].
+    Probe,
+    /// See [`Kind::Exec`].
+    Exec,
+    /// See [`Kind::Stop`].
+    Stop {
+        /// Seconds the guest may take; 0 ends it at once. A second Stop with a shorter grace may
+        /// follow under the same key (the executor shortens what is in flight).
+        grace_seconds: u32,
+        /// Why, in the words of the Killing event.
+        cause: Cause,
+    },
+    /// Unmake the container's root.
+    Unmount,
+    /// Unmake the pod's folders.
+    UnmountPod,
+    /// See [`Kind::Release`].
+    Release,
+}
+
+/// Why a pod or a container is being ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Cause {
+    /// The API object has a deletionTimestamp.
+    Deletion,
+    /// The pod left its source (a static Pod's file, or a forced deletion).
+    Removal,
+    /// The node needs what the pod uses.
+    Eviction,
+    /// activeDeadlineSeconds has passed.
+    Deadline,
+    /// The node shuts down.
+    Shutdown,
+    /// A liveness or startup probe failed; the container alone.
+    Probe,
+    /// The container's spec changed; the container alone.
+    SpecChange,
+    /// The pod's other containers are over, so its sidecars end.
+    PodDone,
+}

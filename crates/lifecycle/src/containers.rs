@@ -1,0 +1,412 @@
+//! A container's runs while the pod is to live: root, start, exit, restart. The diagram is at
+//! [`crate::memory::Container`].
+//!
+//! Must not know: the pod's phase, or which container's turn it is.
+
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+
+use crate::action::{Cause, Kind, What};
+use crate::backoff;
+use crate::events::EventKind;
+use crate::memory::{Container, Ended, Run, Stopping, Waiting};
+use crate::observed::{Exit, Failure, Output, Progress, Retry};
+use crate::plan::{Plan, key};
+use crate::pull;
+use crate::setup::{self, RETRY};
+use crate::spec::{self, Member, Role};
+use crate::stop;
+use crate::time::after;
+use crate::words;
+
+/// What containerd says of a guest that could not be started; the kubelet passes it on.
+const START_ERROR: i32 = 128;
+/// Seconds for which an exit may be missing after the executor said that the run has ended.
+const EXIT_PATIENCE: i64 = 5;
+/// The kubelet's words for a run that is gone (`convertToAPIContainerStatuses`).
+const LOST: &str = "The container could not be located when the pod was deleted.  The container used to be Running";
+
+/// Takes in what is known of the current run. `ending`: the pod is, so none will follow.
+pub(crate) fn absorb(
+    plan: &mut Plan<'_>,
+    member: &Member<'_>,
+    memory: &mut Container,
+    ending: bool,
+) {
+    if matches!(memory.run, Run::Starting { .. }) {
+        absorb_start(plan, member, memory, ending);
+    }
+    if let Run::Starting { stop: Some(stop) }
+    | Run::Running {
+        stop: Some(stop), ..
+    } = &mut memory.run
+    {
+        stop::absorb(plan, member, memory.attempt, stop);
+    }
+    if matches!(memory.run, Run::Running { .. }) {
+        absorb_end(plan, member, memory, ending);
+    }
+}
+
+/// What the pod says to a container.
+#[derive(Clone, Copy)]
+pub(crate) struct Turn<'a> {
+    /// It is its turn to run.
+    pub(crate) wanted: bool,
+    /// The pod's folders and addresses stand.
+    pub(crate) ready: bool,
+    /// The pod's addresses.
+    pub(crate) ips: &'a [IpAddr],
+}
+
+/// Brings the run on.
+pub(crate) fn advance(
+    plan: &mut Plan<'_>,
+    member: &Member<'_>,
+    memory: &mut Container,
+    turn: Turn<'_>,
+) {
+    sweep(plan, member, memory);
+    if turn.wanted {
+        begin(plan, member, memory);
+    }
+    if memory.run == Run::Pulling {
+        pull::follow(plan, member, memory);
+        // A failure's backoff is entered, and its waking asked for, in the step that learns of it.
+        if memory.run == Run::Waiting && turn.wanted {
+            begin(plan, member, memory);
+        }
+    }
+    if memory.run == Run::Pulled && turn.wanted && turn.ready {
+        match member.breaks_non_root(plan.pod) {
+            None => memory.run = Run::Mounting,
+            Some(message) => {
+                let reason = "CreateContainerConfigError".to_owned();
+                fail(
+                    plan,
+                    member,
+                    memory,
+                    &Failure {
+                        reason,
+                        message,
+                        retry: Retry::Never,
+                    },
+                );
+            }
+        }
+    }
+    if memory.run == Run::Mounting {
+        follow_mount(plan, member, memory);
+    }
+    if memory.run == (Run::Starting { stop: None }) && plan.observed.guests_known {
+        ask_start(plan, member, memory, turn.ips);
+    }
+    if let Run::Running { stop, .. } = &mut memory.run
+        && (stop.is_some() || changed(member, memory.image.as_ref().map(|i| i.reference.as_str())))
+    {
+        let until = after(plan.now, spec::grace(plan.pod));
+        let until = stop.as_ref().map_or(until, |stop| stop.until);
+        stop::ask(
+            plan,
+            member,
+            memory.attempt,
+            stop,
+            (Cause::SpecChange, until, false),
+        );
+    }
+}
+
+/// From a wait to a pull, if no backoff forbids it.
+fn begin(plan: &mut Plan<'_>, member: &Member<'_>, memory: &mut Container) {
+    if let Run::Failed { retry_at } = memory.run {
+        let other = memory.pull.reference != member.image();
+        if !other && !retry_at.is_some_and(|at| plan.due(at)) {
+            return;
+        }
+        memory.attempt = memory.attempt.saturating_add(1);
+        memory.run = Run::Waiting;
+    }
+    if memory.run == Run::Waiting
+        && may_restart(plan, member, memory)
+        && pull::may_begin(plan, member, memory)
+    {
+        pull::begin(plan, member, memory);
+    }
+}
+
+/// True if the latest run that ended holds nothing up: `doBackOff` in
+/// `pkg/kubelet/kuberuntime/kuberuntime_manager.go`, once for each.
+fn may_restart(plan: &mut Plan<'_>, member: &Member<'_>, memory: &mut Container) -> bool {
+    let Some(ended) = &memory.ended else {
+        return true;
+    };
+    if memory.backed_off {
+        return true;
+    }
+    let finished = ended.finished_at;
+    if let Some(end) = backoff::pending(memory.crash.as_ref(), finished, plan.now) {
+        plan.wake(end);
+        let seconds = memory.crash.map_or(0, |backoff| backoff.seconds);
+        show_crash_loop(plan, member, memory, seconds);
+        return false;
+    }
+    memory.crash = Some(backoff::raise(memory.crash.as_ref(), finished, plan.now));
+    memory.backed_off = true;
+    true
+}
+
+fn show_crash_loop(plan: &mut Plan<'_>, member: &Member<'_>, memory: &mut Container, seconds: u32) {
+    if memory
+        .waiting
+        .as_ref()
+        .is_some_and(|waiting| waiting.reason == "CrashLoopBackOff")
+    {
+        return;
+    }
+    let pod = spec::display(plan.pod);
+    let name = member.name();
+    let message = format!("Back-off restarting failed container {name} in pod {pod}");
+    plan.tell_of(member, EventKind::Warning, "BackOff", message);
+    let delay = words::duration(u64::from(seconds) * 1000);
+    memory.waiting = Some(Waiting {
+        reason: "CrashLoopBackOff".to_owned(),
+        message: format!("back-off {delay} restarting failed container={name} pod={pod}"),
+    });
+}
+
+fn follow_mount(plan: &mut Plan<'_>, member: &Member<'_>, memory: &mut Container) {
+    let image_id = memory
+        .image
+        .as_ref()
+        .map(|image| image.id.clone())
+        .unwrap_or_default();
+    let key = key(member, memory.attempt, Kind::Mount);
+    match plan.fact(&key) {
+        None => plan.ask(key, What::Mount { image_id }),
+        Some(Progress::InFlight { .. }) => {}
+        Some(Progress::Done { .. }) => {
+            plan.tell_of(
+                member,
+                EventKind::Normal,
+                "Created",
+                "Container created".to_owned(),
+            );
+            memory.run = Run::Starting { stop: None };
+        }
+        // What failed to be made left nothing, so there is no root to unmake.
+        Some(Progress::Failed { failure, .. }) => fail(plan, member, memory, failure),
+    }
+}
+
+fn ask_start(plan: &mut Plan<'_>, member: &Member<'_>, memory: &Container, ips: &[IpAddr]) {
+    let key = key(member, memory.attempt, Kind::Start);
+    if plan.fact(&key).is_none() {
+        let image_id = memory
+            .image
+            .as_ref()
+            .map(|image| image.id.clone())
+            .unwrap_or_default();
+        plan.ask(
+            key,
+            What::Start {
+                image_id,
+                ips: ips.to_vec(),
+            },
+        );
+    }
+}
+
+/// A root or a guest could not be made: the kubelet tries again at its next sync, and counts no restart.
+fn fail(plan: &mut Plan<'_>, member: &Member<'_>, memory: &mut Container, failure: &Failure) {
+    let message = format!("Error: {}", failure.message);
+    plan.tell_of(member, EventKind::Warning, "Failed", message);
+    memory.waiting = Some(Waiting {
+        reason: failure.reason.clone(),
+        message: failure.message.clone(),
+    });
+    let retry_at = (failure.retry == Retry::Backoff).then(|| after(plan.now, RETRY));
+    retry_at.into_iter().for_each(|at| plan.wake(at));
+    memory.run = Run::Failed { retry_at };
+}
+
+fn absorb_start(plan: &mut Plan<'_>, member: &Member<'_>, memory: &mut Container, ending: bool) {
+    let started = match plan.fact(&key(member, memory.attempt, Kind::Start)) {
+        Some(Progress::InFlight { .. }) => return,
+        Some(Progress::Failed { at, failure }) => {
+            return start_failed(plan, member, memory, failure, (*at, ending));
+        }
+        Some(Progress::Done {
+            output: Output::Started { at, container_id },
+            ..
+        }) => Some((*at, container_id.clone())),
+        Some(Progress::Done { at, .. }) => Some((*at, String::new())),
+        // The answer was lost with an agent, but not the exit.
+        None => exit(plan, member, memory.attempt).map(|exit| (exit.started_at, String::new())),
+    };
+    let Some((started_at, container_id)) = started else {
+        return;
+    };
+    plan.tell_of(
+        member,
+        EventKind::Normal,
+        "Started",
+        "Container started".to_owned(),
+    );
+    memory.restart_count = memory.next_count;
+    memory.next_count = memory.next_count.saturating_add(1);
+    memory.waiting = None;
+    let Run::Starting { stop } = std::mem::take(&mut memory.run) else {
+        return;
+    };
+    // A Stop that was answered before the guest ran did not end it: ask again.
+    let mut stop = stop.filter(|stop| stop.answered.is_none());
+    stop.iter_mut().for_each(|stop| stop.early = true);
+    memory.run = Run::Running {
+        started_at,
+        container_id,
+        stop,
+    };
+}
+
+/// A guest that could not be started is a run that ended if the container stood (RunContainerError,
+/// as containerd reports it), and no run at all otherwise.
+fn start_failed(
+    plan: &mut Plan<'_>,
+    member: &Member<'_>,
+    memory: &mut Container,
+    failure: &Failure,
+    (at, ending): (Timestamp, bool),
+) {
+    if failure.reason != "RunContainerError" {
+        memory.leftovers.insert(memory.attempt, Some(plan.now));
+        if ending {
+            memory.run = Run::Over;
+        } else {
+            fail(plan, member, memory, failure);
+        }
+        return;
+    }
+    plan.tell_of(
+        member,
+        EventKind::Warning,
+        "Failed",
+        format!("Error: {}", failure.message),
+    );
+    memory.restart_count = memory.next_count;
+    memory.next_count = memory.next_count.saturating_add(1);
+    let ended = Ended {
+        exit_code: START_ERROR,
+        reason: "StartError".to_owned(),
+        message: failure.message.clone(),
+        started_at: None,
+        finished_at: at,
+        container_id: String::new(),
+    };
+    end(plan, member, memory, ended, ending);
+    if memory.run == Run::Waiting {
+        memory.waiting = Some(Waiting {
+            reason: failure.reason.clone(),
+            message: failure.message.clone(),
+        });
+    }
+}
+
+fn absorb_end(plan: &mut Plan<'_>, member: &Member<'_>, memory: &mut Container, ending: bool) {
+    let Run::Running {
+        started_at,
+        container_id,
+        stop,
+    } = &memory.run
+    else {
+        return;
+    };
+    if let Some(exit) = exit(plan, member, memory.attempt) {
+        let ended = Ended::of(exit, container_id.clone());
+        return end(plan, member, memory, ended, ending);
+    }
+    let answered = stop.as_ref().and_then(|stop| stop.answered);
+    let unknown = answered.is_some_and(|at| plan.due(after(at, EXIT_PATIENCE)));
+    let start = key(member, memory.attempt, Kind::Start);
+    let lost = plan.observed.guests_known && plan.fact(&start).is_none();
+    if !lost && !unknown {
+        return;
+    }
+    let ended = Ended {
+        exit_code: 137,
+        reason: "ContainerStatusUnknown".to_owned(),
+        message: LOST.to_owned(),
+        started_at: Some(*started_at),
+        finished_at: plan.now,
+        container_id: container_id.clone(),
+    };
+    end(plan, member, memory, ended, ending);
+    if memory.run == Run::Waiting {
+        // The kubelet counts the restart when it finds the container gone, and shows it waiting.
+        memory.restart_count = memory.next_count;
+        let inits = spec::inits(plan.pod).next().is_some();
+        let reason = if inits {
+            "PodInitializing"
+        } else {
+            "ContainerCreating"
+        }
+        .to_owned();
+        memory.waiting = Some(Waiting {
+            reason,
+            message: String::new(),
+        });
+    }
+}
+
+/// The current run is over.
+pub(crate) fn end(
+    plan: &mut Plan<'_>,
+    member: &Member<'_>,
+    memory: &mut Container,
+    ended: Ended,
+    ending: bool,
+) {
+    let respecified = matches!(
+        &memory.run,
+        Run::Running {
+            stop: Some(Stopping {
+                cause: Cause::SpecChange,
+                ..
+            }),
+            ..
+        }
+    );
+    let again = !ending && (respecified || member.restarts(plan.pod, ended.exit_code));
+    memory.last = memory.ended.replace(ended);
+    memory.leftovers.insert(memory.attempt, Some(plan.now));
+    memory.waiting = None;
+    memory.backed_off = false;
+    if respecified {
+        // The backoff's key has the container's hash: a changed container has none.
+        memory.crash = None;
+    }
+    memory.run = Run::Over;
+    if again {
+        memory.run = Run::Waiting;
+        memory.attempt = memory.attempt.saturating_add(1);
+    }
+}
+
+/// Unmakes the roots of runs that are over.
+pub(crate) fn sweep(plan: &mut Plan<'_>, member: &Member<'_>, memory: &mut Container) {
+    memory.leftovers.retain(|attempt, due| {
+        let key = key(member, *attempt, Kind::Unmount);
+        !setup::retry(plan, &key, due, &|| What::Unmount)
+    });
+}
+
+fn exit<'a>(plan: &Plan<'a>, member: &Member<'_>, attempt: u32) -> Option<&'a Exit> {
+    plan.observed
+        .exits
+        .get(&(member.name().to_owned(), attempt))
+}
+
+/// The Pod names another image than the one that runs, of a container that can be restarted for it.
+fn changed(member: &Member<'_>, running: Option<&str>) -> bool {
+    member.role != Role::Init && running.is_some_and(|image| image != member.image())
+}

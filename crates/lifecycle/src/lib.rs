@@ -1,0 +1,40 @@
+//! Decides what a pod does next ([`step`]) and what the node does with its pods ([`node_step`]).
+//!
+//! Both are pure and level-triggered: they may be called at any time with any facts, and give the
+//! same answer for the same arguments. Must not know: clocks, tokio, I/O, kube, Wasmtime. The
+//! vocabulary is k8s-openapi's `Pod` and `PodStatus`; a time is a [`jiff::Timestamp`].
+
+pub mod action;
+mod backoff;
+pub mod checkpoint;
+mod containers;
+pub mod events;
+pub mod memory;
+pub mod node;
+pub mod observed;
+mod plan;
+mod pull;
+pub mod quantity;
+pub mod resources;
+mod seed;
+mod setup;
+mod spec;
+mod status;
+mod step;
+mod stop;
+mod terminate;
+#[cfg(test)]
+mod tests;
+mod time;
+mod unsupported;
+mod words;
+
+pub use action::{Action, Cause, Hook, Key, Kind, ProbeKind, PullPolicy, What};
+pub use checkpoint::{Checkpoint, CheckpointError};
+pub use events::{Event, EventKind};
+pub use memory::{Memory, Phase};
+pub use node::{NodeStep, NodeView, PodView, node_step};
+pub use observed::{Exit, ExitKind, Failure, Image, Observed, Output, Progress, Retry, Verdict};
+pub use resources::{Costs, Resources};
+pub use step::{Step, step};
+pub use unsupported::{Unsupported, unsupported};

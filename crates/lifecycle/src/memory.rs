@@ -1,0 +1,346 @@
+//! What `step` has to remember of a pod between calls, and across a restart of the agent.
+//!
+//! Everything here was once decided or absorbed from a fact; nothing is a copy of what the Pod
+//! says. Must not know: how it is stored ([`crate::checkpoint`]) or who reads it.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::action::Cause;
+use crate::observed::{Exit, ExitKind, Failure, Image, Verdict};
+
+/// What is remembered of a pod.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Memory {
+    /// `status.startTime`: when the pod was first seen here.
+    pub start_time: Option<Timestamp>,
+    /// What the node decided of the pod: sticky, so that a restart admits no pod twice. Only
+    /// `Admitted` and `Refused` are kept; the others become [`Memory::terminating`].
+    pub verdict: Option<Verdict>,
+    /// The pod is being ended. Once set it is never unset.
+    pub terminating: Option<Terminating>,
+    /// The pod's folders.
+    pub folders: Effort,
+    /// The pod's addresses.
+    pub address: Effort,
+    /// The pod's addresses, once it has them; kept when they are given back, as the status keeps them.
+    pub ips: Vec<IpAddr>,
+    /// By container name, init containers too.
+    pub containers: BTreeMap<String, Container>,
+    /// The init containers were done once (they are not run again), or there were none.
+    pub initialized: bool,
+    /// The conditions as last given, by type.
+    pub conditions: BTreeMap<String, Condition>,
+    /// The last phase that was given; a terminal one stays.
+    pub phase: Option<Phase>,
+    /// The pod was over when it was first seen here, so its status stays as the API has it.
+    pub inherited: bool,
+}
+
+/// Phases of a pod, as `status.phase` has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Phase {
+    /// Not every container has been started.
+    Pending,
+    /// Every container was started and one still runs or will again.
+    Running,
+    /// Every container ended with 0 and none will run again.
+    Succeeded,
+    /// Every container ended, one of them not with 0; or the pod was refused or evicted.
+    Failed,
+}
+
+impl Phase {
+    /// As the API spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Phase::Pending => "Pending",
+            Phase::Running => "Running",
+            Phase::Succeeded => "Succeeded",
+            Phase::Failed => "Failed",
+        }
+    }
+
+    /// True of those that a pod never leaves.
+    pub fn is_terminal(self) -> bool {
+        matches!(self, Phase::Succeeded | Phase::Failed)
+    }
+}
+
+/// Why and until when a pod is being ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terminating {
+    /// What came first.
+    pub cause: Cause,
+    /// `status.reason` and `status.message` that the end brings with phase Failed (an eviction, a
+    /// shutdown, a deadline); `None` where the containers' exits decide.
+    pub failed: Option<(String, String)>,
+    /// When it began.
+    pub since: Timestamp,
+    /// When the grace ends. Only ever moves towards the past.
+    pub until: Timestamp,
+    /// The node wants it gone with no grace at all: no container gets the least window either.
+    pub at_once: bool,
+}
+
+/// Something of the pod's own that is made and later unmade (its folders, its addresses). Each try
+/// to make it has a new attempt; it is unmade under the attempt that made it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Effort {
+    /// The try that is due, under way or done.
+    pub attempt: u32,
+    /// How far it is.
+    pub state: EffortState,
+}
+
+/// How far an [`Effort`] is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EffortState {
+    /// Not asked for.
+    #[default]
+    Idle,
+    /// Asked for.
+    Asked,
+    /// It failed.
+    Failed {
+        /// When the next try is due (`None`: a retry can't help).
+        retry_at: Option<Timestamp>,
+    },
+    /// It stands.
+    Done,
+    /// Its end was asked for.
+    Undoing {
+        /// When to ask again, after a failure.
+        retry_at: Option<Timestamp>,
+    },
+    /// It was undone, or never was and never will be.
+    Undone,
+}
+
+/// What is remembered of a container.
+///
+/// A run's way, and what moves it:
+///
+/// ```text
+///           its turn,                 the pod is                  the root
+///           no backoff      image     ready            root       stands     guest
+///  Waiting ──────────► Pulling ──► Pulled ──► Mounting ──► Starting ──► Running
+///   ▲  ▲                │                       │  fails      │  fails     │ exits,
+///   │  │ fails: backoff │                       ▼             ▼            │ is lost
+///   │  └────────────────┘      retry_at ◄── Failed ◄──────────┤            │
+///   │  new attempt                │                           │ RunContainerError
+///   ├─────────────────────────────┘                           ▼            ▼
+///   └──────────────────────────────────────── restart? ── yes/no ──► Over
+/// ```
+///
+/// A pod that is being ended moves each of them to `Over`, through Stop where a guest may run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Container {
+    /// The attempt of Mount, Start, Stop and Unmount of the current run. At least
+    /// `restart_count`: a run whose root or guest could not be made has used its attempt too.
+    pub attempt: u32,
+    /// `restartCount`.
+    pub restart_count: u32,
+    /// What `restartCount` will be when the next guest runs.
+    pub next_count: u32,
+    /// The current run.
+    pub run: Run,
+    /// How the latest run that ended did: the state until another runs, then `lastState`.
+    pub ended: Option<Ended>,
+    /// How the one before that ended.
+    pub last: Option<Ended>,
+    /// The image that the current run has or had.
+    pub image: Option<Resolved>,
+    /// The pulls.
+    pub pull: Pull,
+    /// The crash backoff.
+    pub crash: Option<Backoff>,
+    /// The latest run that ended has raised the crash backoff, and its wait is over.
+    pub backed_off: bool,
+    /// Why it waits, for the status, where that is not plain from `run`.
+    pub waiting: Option<Waiting>,
+    /// Roots of runs that are over, by attempt, that are still to be unmade: `None` if that was
+    /// asked for, else when it is to be.
+    pub leftovers: BTreeMap<u32, Option<Timestamp>>,
+}
+
+/// How far a container's run is; see [`Container`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub enum Run {
+    /// Not begun, or waiting for its turn or a backoff.
+    #[default]
+    Waiting,
+    /// Its image was asked for.
+    Pulling,
+    /// Its image is there.
+    Pulled,
+    /// Its root was asked for.
+    Mounting,
+    /// Making its root or its guest failed.
+    Failed {
+        /// When the next attempt is due (`None`: a retry can't help).
+        retry_at: Option<Timestamp>,
+    },
+    /// Its guest was asked for.
+    Starting {
+        /// Its end was asked for already.
+        stop: Option<Stopping>,
+    },
+    /// Its guest runs, as far as is known.
+    Running {
+        /// Since when.
+        started_at: Timestamp,
+        /// `coracle://<id>`.
+        container_id: String,
+        /// Its end was asked for.
+        stop: Option<Stopping>,
+    },
+    /// It is over and no other will follow.
+    Over,
+}
+
+/// A run's end that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stopping {
+    /// Why.
+    pub cause: Cause,
+    /// When its grace ends, as it was asked.
+    pub until: Timestamp,
+    /// When the executor said that it has ended. Its exit should be known by then or soon.
+    pub answered: Option<Timestamp>,
+    /// When to ask again, after a failure.
+    pub retry_at: Option<Timestamp>,
+    /// It was asked for before the guest was known to run, so its answer is no proof: there may
+    /// have been nothing to stop yet.
+    #[serde(default)]
+    pub early: bool,
+}
+
+/// How a run ended, as `state.terminated` has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// 0 to 255.
+    pub exit_code: i32,
+    /// `Completed`, `Error`, `OOMKilled`, `StartError`, `ContainerStatusUnknown`.
+    pub reason: String,
+    /// What was said of it.
+    pub message: String,
+    /// `None` if it never ran or nobody knows.
+    pub started_at: Option<Timestamp>,
+    /// When it was over, or was found to be.
+    pub finished_at: Timestamp,
+    /// `coracle://<id>`; empty if it never ran.
+    pub container_id: String,
+}
+
+/// An image that a reference resolved to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resolved {
+    /// As in the Pod.
+    pub reference: String,
+    /// As in [`Image::id`].
+    pub id: String,
+}
+
+/// The pulls of a container's image.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Pull {
+    /// The try that is due, under way or done.
+    pub attempt: u32,
+    /// The reference, as in the Pod, that it is of.
+    pub reference: String,
+    /// How far it is.
+    pub state: PullState,
+    /// The image pull backoff.
+    pub backoff: Option<Backoff>,
+}
+
+/// How far a pull is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PullState {
+    /// Not asked for under this attempt.
+    #[default]
+    Idle,
+    /// Asked for.
+    Asked {
+        /// The Pulling event was given.
+        told: bool,
+    },
+    /// It succeeded.
+    Done,
+    /// It failed.
+    Failed {
+        /// How.
+        failure: Failure,
+        /// When.
+        at: Timestamp,
+        /// When the next try is due (`None`: only a changed image helps).
+        retry_at: Option<Timestamp>,
+        /// The BackOff event was given, and ImagePullBackOff is shown.
+        backing_off: bool,
+    },
+}
+
+/// An exponential backoff as client-go's `flowcontrol.Backoff` keeps it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backoff {
+    /// The delay now, seconds.
+    pub seconds: u32,
+    /// When it was last raised.
+    pub updated: Timestamp,
+}
+
+/// Why a container waits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// `ErrImagePull`, `CrashLoopBackOff`, …
+    pub reason: String,
+    /// A sentence.
+    pub message: String,
+}
+
+/// A condition as last given.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Condition {
+    /// `True`, `False` as a bool.
+    pub status: bool,
+    /// When the status last changed.
+    pub since: Timestamp,
+}
+
+impl Ended {
+    /// What a guest's exit is to the status.
+    pub fn of(exit: &Exit, container_id: String) -> Ended {
+        let reason = match exit.kind {
+            ExitKind::OomKilled => "OOMKilled",
+            ExitKind::Lost => "ContainerStatusUnknown",
+            _ if exit.code == 0 => "Completed",
+            _ => "Error",
+        };
+        Ended {
+            exit_code: exit.code,
+            reason: reason.to_owned(),
+            message: exit.message.clone(),
+            started_at: Some(exit.started_at),
+            finished_at: exit.finished_at,
+            container_id,
+        }
+    }
+}
+
+impl Resolved {
+    /// What `reference` resolved to.
+    pub fn of(reference: &str, image: &Image) -> Resolved {
+        Resolved {
+            reference: reference.to_owned(),
+            id: image.id.clone(),
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! What `step` is told: the facts, none of which it remembers by itself.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::action::Key;
+
+/// Everything that is known of a pod's actions and guests, at one instant.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Observed {
+    /// Each action that was ever asked for and not forgotten since; one that is not here is absent.
+    pub actions: BTreeMap<Key, Progress>,
+    /// How the containers' runs ended, by name and attempt.
+    pub exits: BTreeMap<(String, u32), Exit>,
+    /// False from the agent's start until the guest host has told what it runs: until then an
+    /// absent Start proves nothing. Afterwards a run that memory knows as started and that is
+    /// neither here nor in `exits` is lost (ContainerStatusUnknown, 137).
+    pub guests_known: bool,
+    /// What `node_step` says of the pod; `None` while it has not said anything.
+    pub verdict: Option<Verdict>,
+    /// The pod left its source: the API object is gone, or the static Pod's file.
+    pub gone: bool,
+    /// The node's addresses, for `hostIP` and `hostIPs`.
+    pub host_ips: Vec<IpAddr>,
+}
+
+/// How far an action is. Absent is to stand in no map.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Progress {
+    /// Asked for, unanswered.
+    InFlight {
+        /// When it was handed to the executor.
+        since: Timestamp,
+    },
+    /// It succeeded.
+    Done {
+        /// When.
+        at: Timestamp,
+        /// With what result.
+        output: Output,
+    },
+    /// It failed.
+    Failed {
+        /// When.
+        at: Timestamp,
+        /// How.
+        failure: Failure,
+    },
+}
+
+/// What a successful action has to tell.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Output {
+    /// Nothing more.
+    Nothing,
+    /// Pull: the image.
+    Pulled(Image),
+    /// Address: the pod's addresses, the primary one first.
+    Addresses(Vec<IpAddr>),
+    /// Start: the guest runs.
+    Started {
+        /// Since when.
+        at: Timestamp,
+        /// `coracle://<id>`, for `containerID`.
+        container_id: String,
+    },
+}
+
+/// An image that is in the store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Image {
+    /// The reference or digest that names it for good, for `imageID`: `<repository>@sha256:…`, or
+    /// `sha256:…` for one that came from a file.
+    pub id: String,
+    /// Its size in the store, bytes.
+    pub size: u64,
+    /// True if nothing had to be fetched.
+    pub present: bool,
+    /// How long the pull took, milliseconds.
+    pub took_ms: u64,
+}
+
+/// Why an action failed, in Kubernetes' words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// A waiting or pod reason of the API: `ErrImagePull`, `InvalidImageName`,
+    /// `CreateContainerError`, `CreateContainerConfigError`, `RunContainerError`, …
+    pub reason: String,
+    /// A sentence: what happened, to what, and what helps.
+    pub message: String,
+    /// Whether a retry can help.
+    pub retry: Retry,
+}
+
+/// Whether an action that failed may succeed later with nothing changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Retry {
+    /// It may.
+    Backoff,
+    /// It can't: the input is wrong.
+    Never,
+}
+
+/// How a container's run ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    /// 0 to 255.
+    pub code: i32,
+    /// How.
+    pub kind: ExitKind,
+    /// What the guest or the host said of it; empty if nothing.
+    pub message: String,
+    /// When the guest's first instruction ran.
+    pub started_at: Timestamp,
+    /// When it had ended, with its blocking work.
+    pub finished_at: Timestamp,
+}
+
+/// The ways in which a run ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ExitKind {
+    /// It returned or called exit.
+    Exited,
+    /// It trapped (134); the message says how.
+    Trapped,
+    /// It passed its memory budget (137).
+    OomKilled,
+    /// It was stopped (143 at once, 137 at the end of its grace).
+    Stopped,
+    /// The guest host died with it (137).
+    Lost,
+}
+
+/// What the node decides of a pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Verdict {
+    /// It may run.
+    Admitted,
+    /// It may not: phase Failed with this reason and message.
+    Refused {
+        /// `OutOfcpu`, `OutOfmemory`, `OutOfpods`, `NodeAffinity`, …
+        reason: String,
+        /// Without the prefix `Pod was rejected: `.
+        message: String,
+    },
+    /// It has to go.
+    Evicted {
+        /// Why, for the status.
+        message: String,
+        /// Seconds it may take.
+        grace_seconds: u32,
+    },
+    /// The node shuts down.
+    Shutdown {
+        /// Seconds it may take.
+        grace_seconds: u32,
+    },
+}

@@ -1,0 +1,101 @@
+//! What a step collects while it decides: actions, events and the next waking.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+
+use crate::action::{Action, Key, Kind, What};
+use crate::events::{Event, EventKind};
+use crate::observed::{Observed, Progress};
+use crate::spec::Member;
+
+/// The arguments of a step, and its answer as it grows.
+pub(crate) struct Plan<'a> {
+    pub(crate) pod: &'a Pod,
+    pub(crate) observed: &'a Observed,
+    pub(crate) now: Timestamp,
+    pub(crate) actions: Vec<Action>,
+    pub(crate) events: Vec<Event>,
+    pub(crate) wake_at: Option<Timestamp>,
+}
+
+impl<'a> Plan<'a> {
+    pub(crate) fn new(pod: &'a Pod, observed: &'a Observed, now: Timestamp) -> Plan<'a> {
+        Plan {
+            pod,
+            observed,
+            now,
+            actions: Vec::new(),
+            events: Vec::new(),
+            wake_at: None,
+        }
+    }
+
+    /// What is known of an action; `None` if it is absent.
+    pub(crate) fn fact(&self, key: &Key) -> Option<&'a Progress> {
+        self.observed.actions.get(key)
+    }
+
+    /// Asks for an action.
+    pub(crate) fn ask(&mut self, key: Key, what: What) {
+        self.actions.push(Action { key, what });
+    }
+
+    /// Asks to be woken at `at` or earlier.
+    pub(crate) fn wake(&mut self, at: Timestamp) {
+        self.wake_at = Some(self.wake_at.map_or(at, |known| known.min(at)));
+    }
+
+    /// True if `at` has come; else asks to be woken then.
+    pub(crate) fn due(&mut self, at: Timestamp) -> bool {
+        if at <= self.now {
+            return true;
+        }
+        self.wake(at);
+        false
+    }
+
+    /// Tells of the pod.
+    pub(crate) fn tell(&mut self, kind: EventKind, reason: &str, message: String) {
+        self.push(kind, reason, message, None);
+    }
+
+    /// Tells of a container.
+    pub(crate) fn tell_of(
+        &mut self,
+        member: &Member<'_>,
+        kind: EventKind,
+        reason: &str,
+        message: String,
+    ) {
+        self.push(kind, reason, message, Some(member.field_path()));
+    }
+
+    fn push(&mut self, kind: EventKind, reason: &str, message: String, container: Option<String>) {
+        let reason = reason.to_owned();
+        self.events.push(Event {
+            kind,
+            reason,
+            message,
+            container,
+            at: self.now,
+        });
+    }
+}
+
+/// A key of the pod's own.
+pub(crate) fn pod_key(attempt: u32, kind: Kind) -> Key {
+    Key {
+        container: None,
+        attempt,
+        kind,
+    }
+}
+
+/// A container's key.
+pub(crate) fn key(member: &Member<'_>, attempt: u32, kind: Kind) -> Key {
+    Key {
+        container: Some(member.name().to_owned()),
+        attempt,
+        kind,
+    }
+}

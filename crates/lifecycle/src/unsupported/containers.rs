@@ -1,0 +1,270 @@
+//! What a container may ask for.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Container, PodSpec, VolumeMount};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+
+use super::Found;
+use crate::quantity::parse_milli;
+use crate::spec::Member;
+
+/// Looks at one container.
+pub(super) fn of_container(field: &str, container: &Container, pod: &PodSpec, found: &mut Found) {
+    probes(field, container, found);
+    environment(field, container, found);
+    files(field, container, pod, found);
+    resources(field, container, found);
+    if let Some(policy) = container.restart_policy.as_deref()
+        && !matches!(policy, "Always" | "OnFailure" | "Never")
+    {
+        let help = "use Always, OnFailure or Never";
+        found.add(
+            format!("{field}.restartPolicy"),
+            format!("{policy:?}"),
+            help,
+        );
+    }
+    found.add_if(
+        container
+            .restart_policy_rules
+            .as_ref()
+            .is_some_and(|rules| !rules.is_empty()),
+        format!("{field}.restartPolicyRules"),
+        "set",
+        "this version restarts by restartPolicy alone; remove the rules",
+    );
+    for (place, port) in container.ports.iter().flatten().enumerate() {
+        let Some(host) = port.host_port.filter(|host| *host != port.container_port) else {
+            continue;
+        };
+        found.add_if(
+            host != 0,
+            format!("{field}.ports[{place}].hostPort"),
+            &host.to_string(),
+            "pods share the node's address in this version; use the containerPort, or remove it",
+        );
+    }
+}
+
+fn probes(field: &str, container: &Container, found: &mut Found) {
+    let probes = [
+        ("startupProbe", container.startup_probe.is_some()),
+        ("livenessProbe", container.liveness_probe.is_some()),
+        ("readinessProbe", container.readiness_probe.is_some()),
+    ];
+    for (name, set) in probes {
+        let help = "this version has no probes; remove it (a container is ready once it runs)";
+        found.add_if(set, format!("{field}.{name}"), "set", help);
+    }
+    let Some(lifecycle) = &container.lifecycle else {
+        return;
+    };
+    let hooks = [
+        ("postStart", lifecycle.post_start.is_some()),
+        ("preStop", lifecycle.pre_stop.is_some()),
+    ];
+    for (name, set) in hooks {
+        let help = "this version has no lifecycle hooks; remove it";
+        found.add_if(set, format!("{field}.lifecycle.{name}"), "set", help);
+    }
+    if let Some(signal) = &lifecycle.stop_signal {
+        let help = "a guest sees no signals; remove it";
+        found.add(
+            format!("{field}.lifecycle.stopSignal"),
+            format!("{signal:?}"),
+            help,
+        );
+    }
+}
+
+fn environment(field: &str, container: &Container, found: &mut Found) {
+    found.add_if(
+        container
+            .env_from
+            .as_ref()
+            .is_some_and(|from| !from.is_empty()),
+        format!("{field}.envFrom"),
+        "set",
+        "this version reads no ConfigMaps or Secrets; give the values in env",
+    );
+    for (place, variable) in container.env.iter().flatten().enumerate() {
+        let Some(from) = &variable.value_from else {
+            continue;
+        };
+        let sources = [
+            ("configMapKeyRef", from.config_map_key_ref.is_some()),
+            ("secretKeyRef", from.secret_key_ref.is_some()),
+            ("resourceFieldRef", from.resource_field_ref.is_some()),
+            ("fileKeyRef", from.file_key_ref.is_some()),
+        ];
+        for (name, set) in sources {
+            found.add_if(
+                set,
+                format!("{field}.env[{place}].valueFrom.{name}"),
+                &format!("set (variable {:?})", variable.name),
+                "this version takes variables from value and fieldRef; give the value",
+            );
+        }
+    }
+}
+
+fn files(field: &str, container: &Container, pod: &PodSpec, found: &mut Found) {
+    found.add_if(
+        container
+            .volume_devices
+            .as_ref()
+            .is_some_and(|devices| !devices.is_empty()),
+        format!("{field}.volumeDevices"),
+        "set",
+        "a guest can't have devices; use a volume with files",
+    );
+    for (place, mount) in container.volume_mounts.iter().flatten().enumerate() {
+        of_mount(&format!("{field}.volumeMounts[{place}]"), mount, pod, found);
+    }
+    let Some(context) = &container.security_context else {
+        return;
+    };
+    if let Some(kind) = context
+        .proc_mount
+        .as_deref()
+        .filter(|kind| *kind != "Default")
+    {
+        let help = "a guest has no /proc; remove it";
+        found.add(
+            format!("{field}.securityContext.procMount"),
+            format!("{kind:?}"),
+            help,
+        );
+    }
+    found.add_if(
+        context.read_only_root_filesystem == Some(true),
+        format!("{field}.securityContext.readOnlyRootFilesystem"),
+        "true",
+        "this version gives each container a root of its own that it may write; set it to false",
+    );
+}
+
+fn of_mount(field: &str, mount: &VolumeMount, pod: &PodSpec, found: &mut Found) {
+    let known = pod
+        .volumes
+        .iter()
+        .flatten()
+        .any(|volume| volume.name == mount.name);
+    found.add_if(
+        !known,
+        format!("{field}.name"),
+        &format!("{:?}", mount.name),
+        "name one of spec.volumes",
+    );
+    let paths = [
+        ("subPath", &mount.sub_path),
+        ("subPathExpr", &mount.sub_path_expr),
+    ];
+    for (name, path) in paths {
+        if let Some(path) = path.as_deref().filter(|path| !path.is_empty()) {
+            let help = "this version mounts whole volumes; mount the volume itself";
+            found.add(format!("{field}.{name}"), format!("{path:?}"), help);
+        }
+    }
+    if let Some(kind) = mount
+        .mount_propagation
+        .as_deref()
+        .filter(|kind| *kind != "None")
+    {
+        let help = "mounts don't pass between a guest and the node; remove it";
+        found.add(
+            format!("{field}.mountPropagation"),
+            format!("{kind:?}"),
+            help,
+        );
+    }
+    if let Some(kind) = mount
+        .recursive_read_only
+        .as_deref()
+        .filter(|kind| *kind == "Enabled")
+    {
+        let help = "use readOnly with recursiveReadOnly: IfPossible, or remove it";
+        found.add(
+            format!("{field}.recursiveReadOnly"),
+            format!("{kind:?}"),
+            help,
+        );
+    }
+}
+
+fn resources(field: &str, container: &Container, found: &mut Found) {
+    let Some(resources) = &container.resources else {
+        return;
+    };
+    if let Some(claim) = resources.claims.iter().flatten().next() {
+        let help = "this node has no devices to allocate; remove the claims";
+        found.add(
+            format!("{field}.resources.claims"),
+            format!("{:?}", claim.name),
+            help,
+        );
+    }
+    for (name, list) in [
+        ("requests", &resources.requests),
+        ("limits", &resources.limits),
+    ] {
+        if let Some(list) = list {
+            quantities(&format!("{field}.resources.{name}"), list, found);
+        }
+    }
+}
+
+/// Looks at the names and amounts of a resource list.
+pub(super) fn quantities(field: &str, list: &BTreeMap<String, Quantity>, found: &mut Found) {
+    for (name, quantity) in list {
+        let field = format!("{field}[{name}]");
+        if parse_milli(&quantity.0).is_none() {
+            let help = "write an amount such as 500m, 1.5 or 64Mi";
+            found.add(field, format!("{:?}", quantity.0), help);
+        } else if !matches!(name.as_str(), "cpu" | "memory" | "ephemeral-storage") {
+            let help = "this node has cpu, memory and ephemeral-storage; remove it";
+            found.add(field, quantity.0.clone(), help);
+        }
+    }
+}
+
+/// What has no effect on a guest, as sentences.
+pub(super) fn ineffective(member: &Member<'_>, told: &mut Vec<String>) {
+    let name = member.name();
+    let context = member.spec.security_context.as_ref();
+    if context.is_some_and(|context| context.privileged == Some(true)) {
+        told.push(format!(
+            "container {name}: securityContext.privileged gives a guest nothing: WebAssembly has \
+             no privileges to gain"
+        ));
+    }
+    let added = context.and_then(|context| context.capabilities.as_ref()?.add.as_deref());
+    if let Some(added) = added.filter(|added| !added.is_empty()) {
+        told.push(format!(
+            "container {name}: the added capabilities {} give a guest nothing: it makes no system \
+             calls",
+            added.join(", ")
+        ));
+    }
+    let limits = member
+        .spec
+        .resources
+        .as_ref()
+        .and_then(|own| own.limits.as_ref());
+    if limits.is_some_and(|limits| limits.contains_key("ephemeral-storage")) {
+        told.push(format!(
+            "container {name}: the limit of ephemeral-storage is not enforced by this version"
+        ));
+    }
+    let path = member.spec.termination_message_path.as_deref();
+    let policy = member.spec.termination_message_policy.as_deref();
+    if path.is_some_and(|path| path != "/dev/termination-log")
+        || policy.is_some_and(|policy| policy != "File")
+    {
+        told.push(format!(
+            "container {name}: terminationMessagePath and terminationMessagePolicy are not read \
+             by this version"
+        ));
+    }
+}

@@ -1,0 +1,223 @@
+//! What a Pod may ask for that this version can't do. It is refused by field, never ignored; what
+//! gives a guest nothing and takes nothing from it (privileges, capabilities) is accepted with a
+//! Warning.
+//!
+//! Must not know: the node; what only an image or a host can tell is found when it is used.
+
+mod containers;
+mod volumes;
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
+
+use crate::spec;
+
+/// The kubelet's reason for a feature that a node does not have.
+const FEATURE: &str = "PodFeatureUnsupported";
+/// The kubelet's reason for `spec.os`.
+const OS: &str = "PodOSNotSupported";
+/// So many fields are named in a refusal.
+const NAMED: usize = 5;
+
+/// A field that can't be honoured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unsupported {
+    /// The pod's `status.reason`: `PodFeatureUnsupported`, `PodOSNotSupported`.
+    pub reason: &'static str,
+    /// `spec.containers[0].livenessProbe`.
+    pub field: String,
+    /// What it says.
+    pub value: String,
+    /// What to do about it.
+    pub help: String,
+}
+
+/// What the search collects.
+#[derive(Default)]
+struct Found(Vec<Unsupported>);
+
+impl Found {
+    fn add(&mut self, field: impl Into<String>, value: impl Into<String>, help: &str) {
+        let (field, value, help) = (field.into(), value.into(), help.to_owned());
+        self.0.push(Unsupported {
+            reason: FEATURE,
+            field,
+            value,
+            help,
+        });
+    }
+
+    fn add_if(&mut self, is: bool, field: impl Into<String>, value: &str, help: &str) {
+        if is {
+            self.add(field, value, help);
+        }
+    }
+}
+
+/// Every field of the Pod that can't be honoured; empty if it can run here.
+pub fn unsupported(pod: &Pod) -> Vec<Unsupported> {
+    let mut found = Found::default();
+    let Some(spec) = &pod.spec else {
+        found.add("spec", "null", "give the pod a spec with a container");
+        return found.0;
+    };
+    of_pod(spec, &mut found);
+    names(pod, &mut found);
+    for (place, volume) in spec.volumes.iter().flatten().enumerate() {
+        volumes::of_volume(&format!("spec.volumes[{place}]"), volume, &mut found);
+    }
+    let lists = [
+        (
+            "initContainers",
+            spec.init_containers.as_deref().unwrap_or_default(),
+        ),
+        ("containers", spec.containers.as_slice()),
+    ];
+    for (list, containers) in lists {
+        for (place, container) in containers.iter().enumerate() {
+            let field = format!("spec.{list}[{place}]");
+            containers::of_container(&field, container, spec, &mut found);
+        }
+    }
+    found.0
+}
+
+/// Reason and message of a refusal, if there is cause for one.
+pub(crate) fn refusal(pod: &Pod) -> Option<(String, String)> {
+    let all = unsupported(pod);
+    let first = all.first()?;
+    let named = all.iter().take(NAMED).map(|one| {
+        let Unsupported {
+            field, value, help, ..
+        } = one;
+        format!("{field} is {value}: {help}")
+    });
+    let mut message = named.collect::<Vec<_>>().join("; ");
+    if all.len() > NAMED {
+        message.push_str(&format!("; and {} more fields", all.len() - NAMED));
+    }
+    Some((first.reason.to_owned(), message))
+}
+
+/// What the Pod asks for that is accepted and has no effect, as sentences for a Warning.
+pub(crate) fn ineffective(pod: &Pod) -> Vec<String> {
+    let mut told = Vec::new();
+    let Some(spec) = &pod.spec else { return told };
+    for member in spec::members(pod) {
+        containers::ineffective(&member, &mut told);
+    }
+    for volume in spec.volumes.iter().flatten() {
+        if volume
+            .empty_dir
+            .as_ref()
+            .is_some_and(|empty| empty.size_limit.is_some())
+        {
+            told.push(format!(
+                "volume {}: emptyDir.sizeLimit is not enforced by this version",
+                volume.name
+            ));
+        }
+    }
+    if spec
+        .image_pull_secrets
+        .as_ref()
+        .is_some_and(|secrets| !secrets.is_empty())
+    {
+        let told_of = "spec.imagePullSecrets is not read by this version: registries are asked \
+                       without credentials";
+        told.push(told_of.to_owned());
+    }
+    told
+}
+
+fn of_pod(spec: &PodSpec, found: &mut Found) {
+    if let Some(os) = &spec.os {
+        found.0.push(Unsupported {
+            reason: OS,
+            field: "spec.os.name".to_owned(),
+            value: format!("{:?}", os.name),
+            help: "this node runs WebAssembly modules; remove spec.os".to_owned(),
+        });
+    }
+    let host = "a guest has no access to the node's processes; set it to false or remove it";
+    found.add_if(spec.host_pid == Some(true), "spec.hostPID", "true", host);
+    found.add_if(spec.host_ipc == Some(true), "spec.hostIPC", "true", host);
+    found.add_if(
+        spec.share_process_namespace == Some(true),
+        "spec.shareProcessNamespace",
+        "true",
+        "guests are no processes and can't see each other; set it to false or remove it",
+    );
+    let claims = spec.resource_claims.iter().flatten().next();
+    if let Some(claim) = claims {
+        let help = "this node has no devices to allocate; remove the claims";
+        found.add("spec.resourceClaims", format!("{:?}", claim.name), help);
+    }
+    if let Some(one) = spec.ephemeral_containers.iter().flatten().next() {
+        let help = "this version can't add containers to a pod; remove it";
+        found.add("spec.ephemeralContainers", format!("{:?}", one.name), help);
+    }
+    let sysctls = spec
+        .security_context
+        .as_ref()
+        .and_then(|context| context.sysctls.as_ref());
+    if let Some(sysctl) = sysctls.into_iter().flatten().next() {
+        let help = "a guest has no kernel parameters; remove it";
+        found.add(
+            "spec.securityContext.sysctls",
+            format!("{:?}", sysctl.name),
+            help,
+        );
+    }
+    let limits = spec
+        .resources
+        .as_ref()
+        .and_then(|resources| resources.limits.as_ref());
+    found.add_if(
+        limits.is_some_and(|limits| !limits.is_empty()),
+        "spec.resources.limits",
+        "set",
+        "this version limits containers, not pods; set the limits of each container",
+    );
+    if let Some(requests) = spec
+        .resources
+        .as_ref()
+        .and_then(|own| own.requests.as_ref())
+    {
+        containers::quantities("spec.resources.requests", requests, found);
+    }
+    if let Some(overhead) = &spec.overhead {
+        containers::quantities("spec.overhead", overhead, found);
+    }
+    if let Some(policy) = spec.restart_policy.as_deref()
+        && !matches!(policy, "Always" | "OnFailure" | "Never")
+    {
+        let help = "use Always, OnFailure or Never";
+        found.add("spec.restartPolicy", format!("{policy:?}"), help);
+    }
+}
+
+/// A file has no API server that makes sure of these.
+fn names(pod: &Pod, found: &mut Found) {
+    if spec::mains(pod).next().is_none() {
+        found.add("spec.containers", "empty", "give the pod a container");
+    }
+    let mut seen = BTreeSet::new();
+    for member in spec::members(pod) {
+        let name = member.spec.name.as_str();
+        if name.is_empty() {
+            found.add(
+                "spec.containers[].name",
+                "empty",
+                "give each container a name",
+            );
+        } else if !seen.insert(name) {
+            let help = "give each container and init container a name of its own";
+            found.add("spec.containers[].name", format!("{name:?} twice"), help);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,224 @@
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use super::*;
+
+fn pod(spec: &str) -> Pod {
+    serde_json::from_str(&format!(r#"{{"spec":{spec}}}"#)).unwrap()
+}
+
+fn of_container(more: &str) -> Pod {
+    pod(&format!(
+        r#"{{"containers":[{{"name":"a","image":"i",{more}}}],"volumes":[{{"name":"v"}}]}}"#
+    ))
+}
+
+fn of_pod(more: &str) -> Pod {
+    pod(&format!(
+        r#"{{"containers":[{{"name":"a","image":"i"}}],{more}}}"#
+    ))
+}
+
+#[test]
+fn each_field_is_named() {
+    let c = "spec.containers[0]";
+    let cases = [
+        (of_pod(r#""hostPID":true"#), "spec.hostPID".to_owned()),
+        (of_pod(r#""hostIPC":true"#), "spec.hostIPC".into()),
+        (
+            of_pod(r#""shareProcessNamespace":true"#),
+            "spec.shareProcessNamespace".into(),
+        ),
+        (of_pod(r#""os":{"name":"linux"}"#), "spec.os.name".into()),
+        (
+            of_pod(r#""resourceClaims":[{"name":"gpu"}]"#),
+            "spec.resourceClaims".into(),
+        ),
+        (
+            of_pod(r#""ephemeralContainers":[{"name":"d"}]"#),
+            "spec.ephemeralContainers".into(),
+        ),
+        (
+            of_pod(r#""securityContext":{"sysctls":[{"name":"x","value":"1"}]}"#),
+            "spec.securityContext.sysctls".into(),
+        ),
+        (
+            of_pod(r#""resources":{"limits":{"cpu":"1"}}"#),
+            "spec.resources.limits".into(),
+        ),
+        (
+            of_pod(r#""restartPolicy":"Sometimes""#),
+            "spec.restartPolicy".into(),
+        ),
+        (
+            of_pod(r#""overhead":{"cpu":"much"}"#),
+            "spec.overhead[cpu]".into(),
+        ),
+        (
+            of_pod(r#""initContainers":[{"name":"a"}]"#),
+            "spec.containers[].name".into(),
+        ),
+        (
+            of_pod(r#""initContainers":[{"name":"b","readinessProbe":{}}]"#),
+            "spec.initContainers[0].readinessProbe".into(),
+        ),
+        (pod(r#"{"containers":[]}"#), "spec.containers".into()),
+        (Pod::default(), "spec".into()),
+        (
+            of_container(r#""livenessProbe":{}"#),
+            format!("{c}.livenessProbe"),
+        ),
+        (
+            of_container(r#""startupProbe":{}"#),
+            format!("{c}.startupProbe"),
+        ),
+        (
+            of_container(r#""lifecycle":{"preStop":{}}"#),
+            format!("{c}.lifecycle.preStop"),
+        ),
+        (
+            of_container(r#""lifecycle":{"postStart":{}}"#),
+            format!("{c}.lifecycle.postStart"),
+        ),
+        (
+            of_container(r#""lifecycle":{"stopSignal":"SIGUSR1"}"#),
+            format!("{c}.lifecycle.stopSignal"),
+        ),
+        (
+            of_container(r#""envFrom":[{"prefix":"X"}]"#),
+            format!("{c}.envFrom"),
+        ),
+        (
+            of_container(
+                r#""env":[{"name":"X","valueFrom":{"secretKeyRef":{"key":"k","name":"s"}}}]"#,
+            ),
+            format!("{c}.env[0].valueFrom.secretKeyRef"),
+        ),
+        (
+            of_container(r#""volumeDevices":[{"name":"v","devicePath":"/d"}]"#),
+            format!("{c}.volumeDevices"),
+        ),
+        (
+            of_container(r#""volumeMounts":[{"name":"w","mountPath":"/w"}]"#),
+            format!("{c}.volumeMounts[0].name"),
+        ),
+        (
+            of_container(r#""volumeMounts":[{"name":"v","mountPath":"/w","subPath":"s"}]"#),
+            format!("{c}.volumeMounts[0].subPath"),
+        ),
+        (
+            of_container(
+                r#""volumeMounts":[{"name":"v","mountPath":"/w","mountPropagation":"Bidirectional"}]"#,
+            ),
+            format!("{c}.volumeMounts[0].mountPropagation"),
+        ),
+        (
+            of_container(r#""securityContext":{"procMount":"Unmasked"}"#),
+            format!("{c}.securityContext.procMount"),
+        ),
+        (
+            of_container(r#""securityContext":{"readOnlyRootFilesystem":true}"#),
+            format!("{c}.securityContext.readOnlyRootFilesystem"),
+        ),
+        (
+            of_container(r#""resources":{"limits":{"nvidia.com/gpu":"1"}}"#),
+            format!("{c}.resources.limits[nvidia.com/gpu]"),
+        ),
+        (
+            of_container(r#""resources":{"requests":{"cpu":"a lot"}}"#),
+            format!("{c}.resources.requests[cpu]"),
+        ),
+        (
+            of_container(r#""ports":[{"containerPort":80,"hostPort":8080}]"#),
+            format!("{c}.ports[0].hostPort"),
+        ),
+        (
+            of_container(r#""restartPolicy":"Perhaps""#),
+            format!("{c}.restartPolicy"),
+        ),
+        (
+            of_container(r#""restartPolicyRules":[{"action":"Restart"}]"#),
+            format!("{c}.restartPolicyRules"),
+        ),
+        (
+            of_pod(r#""volumes":[{"name":"v","configMap":{"name":"m"}}]"#),
+            "spec.volumes[0].configMap".into(),
+        ),
+        (
+            of_pod(r#""volumes":[{"name":"v","emptyDir":{"medium":"Memory"}}]"#),
+            "spec.volumes[0].emptyDir.medium".into(),
+        ),
+        (
+            of_pod(r#""volumes":[{"name":"v","hostPath":{"path":"/d","type":"Socket"}}]"#),
+            "spec.volumes[0].hostPath.type".into(),
+        ),
+    ];
+    for (pod, field) in cases {
+        let found = unsupported(&pod);
+        let fields: Vec<&str> = found.iter().map(|one| one.field.as_str()).collect();
+        assert_eq!(fields, [field.as_str()], "{pod:?}");
+        assert!(!found[0].value.is_empty() && !found[0].help.is_empty());
+    }
+}
+
+#[test]
+fn what_is_harmless_is_accepted() {
+    let restricted = r#"{
+        "securityContext":{"runAsNonRoot":true,"runAsUser":1000,"fsGroup":2000,
+            "seccompProfile":{"type":"RuntimeDefault"},"seLinuxOptions":{"level":"s0"}},
+        "automountServiceAccountToken":false,"restartPolicy":"OnFailure","hostNetwork":true,
+        "volumes":[{"name":"v","emptyDir":{}},{"name":"h","hostPath":{"path":"/d"}},{"name":"n"}],
+        "containers":[{"name":"a","image":"i","terminationMessagePath":"/dev/termination-log",
+            "terminationMessagePolicy":"File",
+            "env":[{"name":"N","valueFrom":{"fieldRef":{"fieldPath":"metadata.name"}}}],
+            "ports":[{"containerPort":80}],"stdin":true,"tty":true,
+            "volumeMounts":[{"name":"v","mountPath":"/v"},{"name":"h","mountPath":"/h","readOnly":true}],
+            "resources":{"limits":{"cpu":"1","memory":"1Gi"}},
+            "securityContext":{"allowPrivilegeEscalation":false,"capabilities":{"drop":["ALL"]},
+                "appArmorProfile":{"type":"RuntimeDefault"}}}]}"#;
+    let pod = pod(restricted);
+    assert_eq!(unsupported(&pod), []);
+    assert_eq!(ineffective(&pod), Vec::<String>::new());
+    assert_eq!(refusal(&pod), None);
+}
+
+#[test]
+fn privileges_are_accepted_with_a_word() {
+    let pod = of_container(
+        r#""securityContext":{"privileged":true,"capabilities":{"add":["NET_ADMIN"]}}"#,
+    );
+    assert_eq!(unsupported(&pod), []);
+    let told = ineffective(&pod);
+    assert!(
+        told[0].contains("privileged") && told[1].contains("NET_ADMIN"),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn the_token_volume_is_refused_with_what_to_do() {
+    let pod = of_pod(
+        r#""volumes":[{"name":"kube-api-access-x","projected":{"sources":[{"serviceAccountToken":{"path":"token"}}]}}]"#,
+    );
+    let (reason, message) = refusal(&pod).unwrap();
+    assert_eq!(reason, "PodFeatureUnsupported");
+    assert!(message.contains("spec.volumes[0].projected"), "{message}");
+    assert!(
+        message.contains("automountServiceAccountToken: false"),
+        "{message}"
+    );
+}
+
+#[test]
+fn an_os_has_the_kubelets_reason_and_a_long_list_is_cut() {
+    let (reason, _) = refusal(&of_pod(r#""os":{"name":"windows"}"#)).unwrap();
+    assert_eq!(reason, "PodOSNotSupported");
+    let containers: Vec<String> = (0..9)
+        .map(|n| format!(r#"{{"name":"c{n}","livenessProbe":{{}}}}"#))
+        .collect();
+    let (_, message) = refusal(&pod(&format!(
+        r#"{{"containers":[{}]}}"#,
+        containers.join(",")
+    )))
+    .unwrap();
+    assert!(message.ends_with("; and 4 more fields"), "{message}");
+}

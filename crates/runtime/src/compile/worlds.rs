@@ -1,0 +1,167 @@
+//! What a guest may import: the one list of what the WASI host provides, by name.
+//!
+//! A missing import would come to light at instantiation anyway; here it does before a start, with
+//! all that the name tells. Types are left to instantiation, which alone can compare them.
+
+use super::error::CompileError;
+
+/// Preview1's module.
+pub(crate) const PREVIEW1: &str = "wasi_snapshot_preview1";
+
+/// Preview1's functions, from its witx, with `sock_accept` of its last snapshot.
+pub(crate) const PREVIEW1_FUNCTIONS: &[&str] = &[
+    "args_get",
+    "args_sizes_get",
+    "clock_res_get",
+    "clock_time_get",
+    "environ_get",
+    "environ_sizes_get",
+    "fd_advise",
+    "fd_allocate",
+    "fd_close",
+    "fd_datasync",
+    "fd_fdstat_get",
+    "fd_fdstat_set_flags",
+    "fd_fdstat_set_rights",
+    "fd_filestat_get",
+    "fd_filestat_set_size",
+    "fd_filestat_set_times",
+    "fd_pread",
+    "fd_prestat_dir_name",
+    "fd_prestat_get",
+    "fd_pwrite",
+    "fd_read",
+    "fd_readdir",
+    "fd_renumber",
+    "fd_seek",
+    "fd_sync",
+    "fd_tell",
+    "fd_write",
+    "path_create_directory",
+    "path_filestat_get",
+    "path_filestat_set_times",
+    "path_link",
+    "path_open",
+    "path_readlink",
+    "path_remove_directory",
+    "path_rename",
+    "path_symlink",
+    "path_unlink_file",
+    "poll_oneoff",
+    "proc_exit",
+    "proc_raise",
+    "random_get",
+    "sched_yield",
+    "sock_accept",
+    "sock_recv",
+    "sock_send",
+    "sock_shutdown",
+];
+
+/// WasmEdge's socket functions beyond preview1's, in the same module.
+const WASMEDGE_SOCKETS: &[&str] = &[
+    "sock_bind",
+    "sock_connect",
+    "sock_getaddrinfo",
+    "sock_getlocaladdr",
+    "sock_getpeeraddr",
+    "sock_getsockopt",
+    "sock_listen",
+    "sock_open",
+    "sock_recv_from",
+    "sock_send_to",
+    "sock_setsockopt",
+];
+
+/// Preview2's interfaces, of any version 0.2.x.
+pub(crate) const PREVIEW2_INTERFACES: &[&str] = &[
+    "wasi:cli/environment",
+    "wasi:cli/exit",
+    "wasi:cli/stderr",
+    "wasi:cli/stdin",
+    "wasi:cli/stdout",
+    "wasi:cli/terminal-input",
+    "wasi:cli/terminal-output",
+    "wasi:cli/terminal-stderr",
+    "wasi:cli/terminal-stdin",
+    "wasi:cli/terminal-stdout",
+    "wasi:clocks/monotonic-clock",
+    "wasi:clocks/wall-clock",
+    "wasi:filesystem/preopens",
+    "wasi:filesystem/types",
+    "wasi:io/error",
+    "wasi:io/poll",
+    "wasi:io/streams",
+    "wasi:random/insecure",
+    "wasi:random/insecure-seed",
+    "wasi:random/random",
+    "wasi:sockets/instance-network",
+    "wasi:sockets/ip-name-lookup",
+    "wasi:sockets/network",
+    "wasi:sockets/tcp",
+    "wasi:sockets/tcp-create-socket",
+    "wasi:sockets/udp",
+    "wasi:sockets/udp-create-socket",
+];
+
+/// Checks a function that a core module imports.
+pub(crate) fn check_function(module: &str, name: &str) -> Result<(), CompileError> {
+    let problem = match module {
+        PREVIEW1 if PREVIEW1_FUNCTIONS.contains(&name) => return Ok(()),
+        PREVIEW1 if WASMEDGE_SOCKETS.contains(&name) => {
+            "is WasmEdge's socket extension: it is not offered by this version".to_owned()
+        }
+        PREVIEW1 => format!("is not a function of {PREVIEW1}"),
+        "wasi_unstable" | "wasi" => {
+            format!("is an older WASI than {PREVIEW1}: build it with a newer toolchain")
+        }
+        module if module.starts_with("wasi_") || module.starts_with("wasi:") => {
+            format!("no world of this version has: a core module may import {PREVIEW1}")
+        }
+        "env" => format!(
+            "no world has: it is what its toolchain expects of a web page or of an embedder of its own; build it for WASI ({PREVIEW1})"
+        ),
+        _ => format!("no world has: a core module may import {PREVIEW1}"),
+    };
+    Err(CompileError::Import {
+        import: format!("{module}.{name}"),
+        problem,
+    })
+}
+
+/// Refuses what a core module imports that is no function.
+pub(crate) fn refuse_other(module: &str, name: &str, kind: &str) -> CompileError {
+    CompileError::Import {
+        import: format!("{module}.{name}"),
+        problem: format!("is a {kind}, and no world provides one: link the module statically"),
+    }
+}
+
+/// Checks something that a component imports, by its whole name.
+pub(crate) fn check_interface(import: &str) -> Result<(), CompileError> {
+    let (interface, version) = import.split_once('@').unwrap_or((import, ""));
+    let known = PREVIEW2_INTERFACES.contains(&interface);
+    let problem = match interface {
+        _ if known && of_preview2(version) => return Ok(()),
+        _ if known && version.is_empty() => "has no version: those of 0.2 are offered".to_owned(),
+        _ if known => format!("is of version {version}: those of 0.2 are offered"),
+        name if name.starts_with("wasi:http/") => {
+            "is wasi:http: it is not offered by this version".to_owned()
+        }
+        name if name.starts_with("wasi:") => {
+            "no world of this version has: those of wasi:cli 0.2 are offered".to_owned()
+        }
+        _ => "no world has: compose the component with one that provides it".to_owned(),
+    };
+    Err(CompileError::Import {
+        import: import.to_owned(),
+        problem,
+    })
+}
+
+/// Whether a version is a release of 0.2.
+fn of_preview2(version: &str) -> bool {
+    version
+        .strip_prefix("0.2.")
+        .is_some_and(|patch| !patch.is_empty() && patch.bytes().all(|b| b.is_ascii_digit()))
+}

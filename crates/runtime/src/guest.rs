@@ -1,0 +1,251 @@
+//! One guest: its run from the first instruction to its end, and the orders it is given meanwhile.
+//!
+//! A guest is a future that one task polls. It is stopped by dropping that future, between two of
+//! its instructions or in the middle of a wait; what it has begun on a blocking thread goes on, and
+//! the guest has ended only when that has returned.
+
+use std::os::fd::OwnedFd;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::FutureExt;
+use jiff::Timestamp;
+use tokio::sync::watch;
+use wasi_host::Blocking;
+use wasi_host::stdio::OutSink;
+
+use crate::container::Container;
+use crate::instance::Code;
+use crate::room::Promise;
+use crate::spec::{Exited, GuestId, GuestState, Phase, Stats};
+use crate::stdio::write_all;
+use crate::ticker::Ticker;
+use crate::trap::Ending;
+use crate::turn::Turns;
+
+/// How long the report of a trap may wait for who reads the guest's standard error.
+const REPORT: Duration = Duration::from_secs(2);
+
+/// A guest, as its host knows it.
+pub(crate) struct Guest {
+    pub(crate) id: GuestId,
+    name: String,
+    drain: bool,
+    pub(crate) container: Arc<Container>,
+    blocking: Arc<Blocking>,
+    started_at: Timestamp,
+    order: watch::Sender<Order>,
+}
+
+/// Where a guest is and where it is to go.
+enum Order {
+    /// It goes on.
+    Run,
+    /// It ends, at once or at the end of its grace.
+    Stop(Instant),
+    /// It has ended.
+    Ended(Box<Exited>),
+}
+
+/// What a guest runs with, gone when it has ended.
+pub(crate) struct Run {
+    /// The guest's own code.
+    pub(crate) code: Code,
+    /// Told of traps.
+    pub(crate) stderr: Arc<dyn OutSink>,
+    /// Closed by a drain.
+    pub(crate) listeners: Vec<OwnedFd>,
+    /// Turns true when the guest drains.
+    pub(crate) drained: watch::Sender<bool>,
+    /// Its part of the host's room.
+    pub(crate) promise: Promise,
+}
+
+impl Guest {
+    pub(crate) fn new(
+        id: GuestId,
+        name: String,
+        drain: bool,
+        container: Arc<Container>,
+        blocking: Arc<Blocking>,
+    ) -> Guest {
+        let started_at = Timestamp::now();
+        Guest {
+            id,
+            name,
+            drain,
+            container,
+            blocking,
+            started_at,
+            order: watch::Sender::new(Order::Run),
+        }
+    }
+
+    pub(crate) fn started_at(&self) -> Timestamp {
+        self.started_at
+    }
+
+    pub(crate) fn state(&self) -> GuestState {
+        let phase = match &*self.order.borrow() {
+            Order::Run => Phase::Running,
+            Order::Stop(_) => Phase::Stopping,
+            Order::Ended(exited) => Phase::Exited((**exited).clone()),
+        };
+        GuestState {
+            id: self.id.clone(),
+            name: self.name.clone(),
+            started_at: self.started_at,
+            phase,
+        }
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn exited(&self) -> Option<Exited> {
+        match &*self.order.borrow() {
+            Order::Ended(exited) => Some((**exited).clone()),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let cpu = self
+            .container
+            .quota
+            .used()
+            .saturating_add(nanos(self.blocking.cpu_time()));
+        let memory = self.container.memory.used();
+        Stats {
+            id: self.id.clone(),
+            cpu_nanos: cpu,
+            memory_bytes: memory,
+            working_set_bytes: memory,
+            memory_limit_bytes: self.container.memory.limit(),
+            started_at: self.started_at,
+            at: Timestamp::now(),
+        }
+    }
+
+    /// Asks it to end within the grace, or sooner if it was asked so before. Resolves when it has.
+    pub(crate) async fn stop(&self, grace: Duration) {
+        let now = Instant::now();
+        // A grace of centuries is one that never ends.
+        let until = now
+            .checked_add(grace)
+            .unwrap_or(now + Duration::from_secs(u64::from(u32::MAX)));
+        self.order.send_if_modified(|order| match order {
+            Order::Stop(earlier) if *earlier <= until => false,
+            Order::Ended(_) => false,
+            order => {
+                *order = Order::Stop(until);
+                true
+            }
+        });
+        self.ended().await;
+    }
+
+    /// Resolves when it has ended.
+    pub(crate) async fn ended(&self) {
+        // The sender is `self`'s own, so the wait can't fail.
+        let _ = self
+            .order
+            .subscribe()
+            .wait_for(|order| matches!(order, Order::Ended(_)))
+            .await;
+    }
+
+    /// Runs it to its end, which the caller publishes with [`Guest::end`].
+    pub(crate) async fn run(&self, run: Box<Run>, ticker: Arc<Ticker>) -> Exited {
+        let Run {
+            code,
+            stderr,
+            listeners,
+            drained,
+            promise,
+        } = *run;
+        let turns = Turns::new(Arc::clone(&self.container), ticker, code);
+        let served = AssertUnwindSafe(self.serve(turns, &drained, listeners)).catch_unwind();
+        let ending = served
+            .await
+            .unwrap_or_else(|payload| Ending::panicked(&*payload));
+        drop(drained);
+        self.report(&ending, &*stderr).await;
+        self.blocking.idle().await;
+        drop((stderr, promise));
+        Exited {
+            id: self.id.clone(),
+            code: ending.code,
+            kind: ending.kind,
+            message: ending.message,
+            started_at: self.started_at,
+            finished_at: Timestamp::now(),
+        }
+    }
+
+    /// Makes its end known to those who wait for it.
+    pub(crate) fn end(&self, exited: Exited) {
+        self.order.send_replace(Order::Ended(Box::new(exited)));
+    }
+
+    async fn serve(
+        &self,
+        turns: Turns<Code>,
+        drained: &watch::Sender<bool>,
+        listeners: Vec<OwnedFd>,
+    ) -> Ending {
+        let memory = &self.container.memory;
+        tokio::select! {
+            biased;
+            ending = self.stopped(drained, listeners) => ending,
+            () = memory.until_over() => memory.over().map_or_else(Ending::terminated, Ending::out_of_memory),
+            result = turns => Ending::of(result, memory),
+        }
+    }
+
+    /// Resolves when the guest has to be ended.
+    async fn stopped(&self, drained: &watch::Sender<bool>, listeners: Vec<OwnedFd>) -> Ending {
+        let mut orders = self.order.subscribe();
+        let _ = orders.wait_for(|order| !matches!(order, Order::Run)).await;
+        if !self.drain {
+            return Ending::terminated();
+        }
+        drained.send_replace(true);
+        close(listeners);
+        loop {
+            let Order::Stop(until) = *orders.borrow_and_update() else {
+                return Ending::grace_over();
+            };
+            tokio::select! {
+                () = tokio::time::sleep_until(until.into()) => return Ending::grace_over(),
+                _ = orders.changed() => {}
+            }
+        }
+    }
+
+    /// Tells the guest's standard error of a trap. Who does not read it, or a disk that stays
+    /// full, can't hold up the guest's end for long; the reason stands in its status in any case.
+    async fn report(&self, ending: &Ending, stderr: &dyn OutSink) {
+        if ending.report.is_empty() {
+            return;
+        }
+        let text = format!("coracle: {}: {}", self.name, ending.report);
+        let wrote = tokio::time::timeout(REPORT, write_all(stderr, text.as_bytes())).await;
+        if !matches!(wrote, Ok(Ok(()))) {
+            tracing::warn!(guest = %self.name, reason = %ending.message, "the report of a trap could not be written");
+        }
+    }
+}
+
+/// Ends the listening of sockets that the guest holds as well: connections that wait are refused,
+/// new ones too, and an accept returns with an error.
+fn close(listeners: Vec<OwnedFd>) {
+    for listener in listeners {
+        if let Err(error) = rustix::net::shutdown(&listener, rustix::net::Shutdown::Both) {
+            tracing::warn!(%error, "a draining guest's listener can't be closed");
+        }
+    }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,228 @@
+//! From a spec and descriptors to a guest that is ready to run. May block: on the disk for the
+//! code and the log.
+//!
+//! It must not know who asked, nor what becomes of the guest.
+
+use std::error::Error;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use logs::{Policy, Stream, Writer};
+use tokio::sync::watch;
+use wasi_host::fs::{Mount, Root};
+use wasi_host::stdio::Stdin;
+use wasi_host::{Blocking, Charge, Tty, World};
+
+use crate::container::Container;
+use crate::guest::{Guest, Run};
+use crate::instance;
+use crate::program::Programs;
+use crate::room::{Needs, Room};
+use crate::spec::{GuestFds, GuestSpec, LogSpec, MountSpec, StartError};
+use crate::stdio::{self, Log};
+
+/// How many descriptors a guest may have open at once, as a container's default is on many hosts.
+const OPEN_FILES: usize = 1024;
+
+/// A guest that is ready.
+pub(crate) struct Prepared {
+    pub(crate) guest: Arc<Guest>,
+    pub(crate) run: Box<Run>,
+}
+
+/// Makes a guest. To be called on the runtime that it will run on.
+///
+/// # Errors
+/// [`StartError`]
+pub(crate) fn prepare(
+    programs: &Programs,
+    room: &Arc<Room>,
+    spec: GuestSpec,
+    fds: GuestFds,
+) -> Result<Prepared, StartError> {
+    check(&spec, &fds)?;
+    let descriptors = held(&spec, &fds);
+    let program = programs.load(fds.code)?;
+    program.check_entry(spec.export.as_deref())?;
+    let promise = room.promise(Needs {
+        mappings: program.mappings(),
+        descriptors,
+    })?;
+
+    let container = Arc::new(Container::new(&spec.limits));
+    let blocking = Blocking::new(spec.limits.blocking_ops as usize);
+    let guest = Arc::new(Guest::new(
+        spec.id,
+        spec.name,
+        spec.drain,
+        Arc::clone(&container),
+        Arc::clone(&blocking),
+    ));
+    let log = open_log(spec.log.as_ref(), fds.log_dir, &blocking)?;
+    let drained = watch::Sender::new(false);
+    let stdin = match fds.stdin {
+        None => Ok(Stdin::closed()),
+        Some(fd) if spec.drain => stdio::ending_input(fd, &blocking, drained.subscribe()),
+        Some(fd) => Stdin::from_fd(fd),
+    }
+    .map_err(|error| system("use standard input", error))?;
+    let stdout = stdio::output(Stream::Stdout, log.as_ref(), fds.stdout, &blocking)
+        .map_err(|error| system("use standard output", error))?;
+    let stderr = stdio::output(Stream::Stderr, log.as_ref(), fds.stderr, &blocking)
+        .map_err(|error| system("use standard error", error))?;
+    let listeners = match spec.drain {
+        true => fds
+            .listeners
+            .iter()
+            .map(OwnedFd::try_clone)
+            .collect::<Result<_, _>>(),
+        false => Ok(Vec::new()),
+    }
+    .map_err(|error| system("keep a listener", error))?;
+
+    let clock = {
+        let (container, blocking) = (Arc::downgrade(&container), Arc::clone(&blocking));
+        move || {
+            let own = container
+                .upgrade()
+                .map_or(0, |container| container.quota.used());
+            std::time::Duration::from_nanos(own).saturating_add(blocking.cpu_time())
+        }
+    };
+    let world = World {
+        root: root(fds.root, &spec.mounts, fds.mounts)?,
+        args: spec.args,
+        env: spec.env,
+        cwd: spec.cwd,
+        stdin,
+        stdout,
+        stderr: Arc::clone(&stderr),
+        tty: if spec.tty { Tty::ALL } else { Tty::default() },
+        listeners: fds.listeners,
+        charge: Charge::to(container.memory.clone()),
+        blocking,
+        open_files: OPEN_FILES,
+        cpu_clock: Some(Arc::new(clock)),
+    };
+    let code = instance::code(program, world, container, spec.export)?;
+    Ok(Prepared {
+        guest,
+        run: Box::new(Run {
+            code,
+            stderr,
+            listeners,
+            drained,
+            promise,
+        }),
+    })
+}
+
+/// Refuses what contradicts itself.
+fn check(spec: &GuestSpec, fds: &GuestFds) -> Result<(), StartError> {
+    if spec.mounts.len() != fds.mounts.len() {
+        return Err(invalid(
+            "mounts",
+            spec.mounts.len(),
+            format!("{} descriptors came with them", fds.mounts.len()),
+        ));
+    }
+    if spec.log.is_some() != fds.log_dir.is_some() {
+        return Err(invalid(
+            "log",
+            spec.log.is_some(),
+            "the folder of the log has to come with it, and only then".to_owned(),
+        ));
+    }
+    if spec.limits.blocking_ops == 0 {
+        return Err(invalid(
+            "limits.blockingOps",
+            0,
+            "a guest without blocking operations can't read a file: give at least 1".to_owned(),
+        ));
+    }
+    if spec.limits.cpu_milli == Some(0) {
+        return Err(invalid(
+            "limits.cpuMilli",
+            0,
+            "a guest without CPU time can't run: leave it out for no limit".to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+/// How many descriptors of this process the guest has while it does nothing.
+fn held(spec: &GuestSpec, fds: &GuestFds) -> u64 {
+    // What a guest opens as it runs, the root to list it too, is not promised: see `Room`'s reserve.
+    let root = 1;
+    // The folder and the file.
+    let log = 2 * usize::from(spec.log.is_some());
+    let standard = [&fds.stdin, &fds.stdout, &fds.stderr]
+        .into_iter()
+        .flatten()
+        .count();
+    // To drain, a pipe between, and a second hold on each listener.
+    let drain =
+        usize::from(spec.drain) * (2 * usize::from(fds.stdin.is_some()) + fds.listeners.len());
+    (root + log + standard + drain + fds.mounts.len() + fds.listeners.len()) as u64
+}
+
+fn open_log(
+    spec: Option<&LogSpec>,
+    dir: Option<OwnedFd>,
+    blocking: &Arc<Blocking>,
+) -> Result<Option<Log>, StartError> {
+    let Some((spec, dir)) = spec.zip(dir) else {
+        return Ok(None);
+    };
+    let policy = Policy {
+        max_size: spec.max_size,
+        max_files: spec.max_files,
+    };
+    let writer =
+        Writer::open(dir, &spec.stem, policy).map_err(|error| system("open the log", error))?;
+    Ok(Some(Log::new(writer, Arc::clone(blocking))))
+}
+
+fn root(fd: OwnedFd, specs: &[MountSpec], fds: Vec<OwnedFd>) -> Result<Root, StartError> {
+    let mount = |(spec, fd): (&MountSpec, OwnedFd)| Mount {
+        guest_path: spec.guest_path.clone(),
+        fd,
+        read_only: spec.read_only,
+    };
+    let mounts = specs.iter().zip(fds).map(mount).collect();
+    Root::new(fd, mounts).map_err(|error| StartError::Invalid {
+        field: "mounts".to_owned(),
+        value: specs
+            .iter()
+            .map(|spec| spec.guest_path.as_str())
+            .collect::<Vec<_>>()
+            .join(", "),
+        problem: chain(&error),
+    })
+}
+
+fn invalid(field: &str, value: impl ToString, problem: String) -> StartError {
+    StartError::Invalid {
+        field: field.to_owned(),
+        value: value.to_string(),
+        problem,
+    }
+}
+
+fn system(what: &str, error: impl Error) -> StartError {
+    StartError::System {
+        what: what.to_owned(),
+        message: chain(&error),
+    }
+}
+
+/// An error and its sources, as one line.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}

@@ -1,0 +1,185 @@
+//! The CPU time of a container: counted, and bounded as the kernel's CFS does it: so much in each
+//! period of 100 ms, for all that runs in the container, and who has had it waits for the next.
+//!
+//! A turn can't be cut to the microsecond, so a container may run into debt, which later periods
+//! pay: over time it has what it was given.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Over which the quota is counted.
+const PERIOD: Duration = Duration::from_millis(100);
+
+/// Nanoseconds of a period that one thousandth of a core is.
+const NANOS_PER_MILLI: u64 = 100_000;
+
+/// A container's CPU time.
+pub(crate) struct Quota {
+    used: AtomicU64,
+    /// Nanoseconds a period; 0 is without limit.
+    per_period: AtomicU64,
+    account: Mutex<Account>,
+}
+
+struct Account {
+    /// Nanoseconds left of this period; negative is debt.
+    balance: i64,
+    ends: Instant,
+}
+
+impl Quota {
+    /// A quota in thousandths of a core; `None` is without limit.
+    pub(crate) fn new(cpu_milli: Option<u32>, now: Instant) -> Quota {
+        let per_period = per_period(cpu_milli);
+        let account = Account {
+            balance: signed(per_period),
+            ends: now + PERIOD,
+        };
+        Quota {
+            used: AtomicU64::new(0),
+            per_period: AtomicU64::new(per_period),
+            account: Mutex::new(account),
+        }
+    }
+
+    /// Changes the quota. Debt is forgiven, so that who waits goes on with the new one.
+    pub(crate) fn set(&self, cpu_milli: Option<u32>, now: Instant) {
+        let per_period = per_period(cpu_milli);
+        let mut account = self.account.lock().unwrap_or_else(PoisonError::into_inner);
+        self.per_period.store(per_period, Ordering::Relaxed);
+        *account = Account {
+            balance: signed(per_period),
+            ends: now + PERIOD,
+        };
+    }
+
+    /// CPU time since the container's start, nanoseconds.
+    pub(crate) fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Notes that so many nanoseconds were taken.
+    pub(crate) fn charge(&self, nanos: u64) {
+        self.used.fetch_add(nanos, Ordering::Relaxed);
+        if self.per_period.load(Ordering::Relaxed) != 0 {
+            let mut account = self.account.lock().unwrap_or_else(PoisonError::into_inner);
+            account.balance = account.balance.saturating_sub(signed(nanos));
+        }
+    }
+
+    /// Until when the container has to wait; `None` if it may run. Ask again then.
+    pub(crate) fn wait(&self, now: Instant) -> Option<Instant> {
+        let per_period = self.per_period.load(Ordering::Relaxed);
+        if per_period == 0 {
+            return None;
+        }
+        let mut account = self.account.lock().unwrap_or_else(PoisonError::into_inner);
+        account.refill(per_period, now);
+        (account.balance <= 0).then_some(account.ends)
+    }
+
+    /// Whether this turn, which has taken so many nanoseconds uncharged, has used the quota up.
+    pub(crate) fn exhausted(&self, nanos: u64) -> bool {
+        self.per_period.load(Ordering::Relaxed) != 0
+            && self
+                .account
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .balance
+                <= signed(nanos)
+    }
+}
+
+impl Account {
+    fn refill(&mut self, per_period: u64, now: Instant) {
+        let Some(late) = now.checked_duration_since(self.ends) else {
+            return;
+        };
+        let periods = late.as_nanos() / PERIOD.as_nanos() + 1;
+        let periods = u64::try_from(periods).unwrap_or(u64::MAX);
+        let gained = signed(per_period.saturating_mul(periods));
+        self.balance = self.balance.saturating_add(gained).min(signed(per_period));
+        let rest = late.as_nanos() % PERIOD.as_nanos();
+        self.ends = now + PERIOD - Duration::from_nanos(u64::try_from(rest).unwrap_or(0));
+    }
+}
+
+fn per_period(cpu_milli: Option<u32>) -> u64 {
+    cpu_milli.map_or(0, |milli| u64::from(milli.max(1)) * NANOS_PER_MILLI)
+}
+
+fn signed(nanos: u64) -> i64 {
+    i64::try_from(nanos).unwrap_or(i64::MAX)
+}
+
+/// The CPU time of the calling thread, nanoseconds.
+pub(crate) fn thread_cpu() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    u64::try_from(time.tv_sec)
+        .unwrap_or(0)
+        .saturating_mul(1_000_000_000)
+        + u64::try_from(time.tv_nsec).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    #[test]
+    fn without_a_limit_it_only_counts() {
+        let now = Instant::now();
+        let quota = Quota::new(None, now);
+        quota.charge(10_000 * MS);
+        assert_eq!(
+            (quota.wait(now), quota.used(), quota.exhausted(u64::MAX)),
+            (None, 10_000 * MS, false)
+        );
+    }
+
+    #[test]
+    fn who_has_had_his_share_waits_for_the_next_period() {
+        let now = Instant::now();
+        let quota = Quota::new(Some(250), now);
+        quota.charge(24 * MS);
+        assert_eq!(quota.wait(now), None);
+        assert!(!quota.exhausted(MS / 2) && quota.exhausted(MS));
+        quota.charge(MS);
+        assert_eq!(quota.wait(now), Some(now + PERIOD));
+        assert_eq!(quota.wait(now + PERIOD), None);
+    }
+
+    #[test]
+    fn debt_is_paid_and_idleness_is_not_saved_up() {
+        let now = Instant::now();
+        let quota = Quota::new(Some(100), now);
+        quota.charge(35 * MS);
+        assert_eq!(quota.wait(now + PERIOD), Some(now + PERIOD * 2));
+        assert_eq!(quota.wait(now + PERIOD * 2), Some(now + PERIOD * 3));
+        assert_eq!(quota.wait(now + PERIOD * 3), None);
+        let later = now + PERIOD * 1000 + PERIOD / 4;
+        assert_eq!(quota.wait(later), None);
+        quota.charge(10 * MS);
+        assert_eq!(
+            quota.wait(later),
+            Some(now + PERIOD * 1001),
+            "periods keep their beat"
+        );
+    }
+
+    #[test]
+    fn a_change_frees_who_waits() {
+        let now = Instant::now();
+        let quota = Quota::new(Some(1), now);
+        quota.charge(1000 * MS);
+        assert!(quota.wait(now).is_some());
+        quota.set(Some(500), now);
+        assert_eq!(quota.wait(now), None);
+        quota.set(None, now);
+        quota.charge(1000 * MS);
+        assert_eq!(quota.wait(now), None);
+    }
+}

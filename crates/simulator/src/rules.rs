@@ -1,0 +1,442 @@
+//! The rules that each step is held to, by what the witness of a pod has seen and by what is true
+//! of the machine; nothing here is read from what the code under test says of itself alone.
+//!
+//! Must not know: how the agent came to its steps.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodStatus};
+use lifecycle::memory::{Ended, Terminating};
+use lifecycle::{Action, Cause, Kind, Memory, What};
+
+use crate::machine::Machine;
+use crate::validation;
+
+/// A rule that did not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Broken {
+    pub(crate) rule: &'static str,
+    pub(crate) detail: String,
+}
+
+/// Says so.
+pub(crate) fn broken<T>(rule: &'static str, detail: impl Into<String>) -> Result<T, Broken> {
+    let detail = detail.into();
+    Err(Broken { rule, detail })
+}
+
+/// A rule that did not hold, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// The seed of the history.
+    pub seed: u64,
+    /// The rule, in words.
+    pub rule: &'static str,
+    /// What was seen.
+    pub detail: String,
+    /// The pod's number, if it is one's.
+    pub pod: Option<u32>,
+    /// The history's time.
+    pub at: Timestamp,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Violation {
+            seed,
+            rule,
+            detail,
+            pod,
+            at,
+        } = self;
+        write!(f, "seed {seed}, {at}: the rule \"{rule}\" does not hold")?;
+        if let Some(pod) = pod {
+            write!(f, " of pod {pod}")?;
+        }
+        write!(f, ": {detail}")
+    }
+}
+
+/// What one has seen who watches a pod all its life, over all agents.
+#[derive(Default)]
+pub(crate) struct Witness {
+    containers: BTreeMap<String, Seen>,
+    terminating: Option<Terminating>,
+    last: Option<PodStatus>,
+    /// A failure was dealt to it that no retry helps.
+    pub(crate) hopeless: bool,
+    /// Every status that was published and differs from the one before it.
+    pub(crate) statuses: Vec<PodStatus>,
+}
+
+#[derive(Default)]
+struct Seen {
+    attempt: u32,
+    ended: Option<Ended>,
+    /// The end that `ended` tells was not yet followed by a new run.
+    unpaid: bool,
+    /// The attempt that was stopped for a changed spec.
+    respecified: Option<u32>,
+    /// Seconds, and when they were last raised.
+    crash: Option<(i64, Timestamp)>,
+}
+
+/// A committed step, as the witness is shown it.
+pub(crate) struct Shown<'a> {
+    pub(crate) id: u32,
+    pub(crate) pod: &'a Pod,
+    pub(crate) gone: bool,
+    pub(crate) memory: &'a Memory,
+    pub(crate) actions: &'a [Action],
+    pub(crate) now: Timestamp,
+}
+
+impl Witness {
+    /// Holds a step to the rules.
+    pub(crate) fn step(&mut self, machine: &Machine, shown: &Shown<'_>) -> Result<(), Broken> {
+        self.sticky(shown.memory)?;
+        for (name, container) in &shown.memory.containers {
+            let seen = self.containers.entry(name.clone()).or_default();
+            if container.ended != seen.ended {
+                seen.ended.clone_from(&container.ended);
+                seen.over(machine, (shown.id, name))?;
+            }
+            seen.attempt = container.attempt;
+        }
+        for action in shown.actions {
+            self.action(machine, shown, action)?;
+        }
+        Ok(())
+    }
+
+    fn sticky(&mut self, memory: &Memory) -> Result<(), Broken> {
+        if let Some(old) = &self.terminating {
+            match &memory.terminating {
+                None => return broken("terminating is sticky", "it lives again"),
+                Some(new) if new.until > old.until || new.cause != old.cause => {
+                    return broken("the grace only shrinks", format!("{old:?} became {new:?}"));
+                }
+                Some(_) => {}
+            }
+        }
+        self.terminating.clone_from(&memory.terminating);
+        Ok(())
+    }
+
+    fn action(
+        &mut self,
+        machine: &Machine,
+        shown: &Shown<'_>,
+        action: &Action,
+    ) -> Result<(), Broken> {
+        let ends = matches!(action.key.kind, Kind::Stop | Kind::Unmount | Kind::Release);
+        let must_end = shown.memory.terminating.is_some()
+            || shown.pod.metadata.deletion_timestamp.is_some()
+            || shown.gone
+            || shown
+                .memory
+                .phase
+                .is_some_and(lifecycle::Phase::is_terminal);
+        if must_end && !ends {
+            return broken(
+                "nothing starts after it must stop",
+                format!("{:?}", action.key),
+            );
+        }
+        let Some(name) = action.key.container.as_deref() else {
+            return Ok(());
+        };
+        match &action.what {
+            What::Pull { .. } => {
+                let seen = self.containers.entry(name.to_owned()).or_default();
+                seen.restart(shown, name)
+            }
+            What::Start { .. } => start_order(machine, shown, name),
+            What::Stop {
+                cause,
+                grace_seconds,
+            } => {
+                if *cause == Cause::SpecChange {
+                    let seen = self.containers.entry(name.to_owned()).or_default();
+                    seen.respecified = Some(action.key.attempt);
+                }
+                stop_order(machine, shown, name, (*cause, *grace_seconds))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Holds a status that is published to the rules.
+    pub(crate) fn status(
+        &mut self,
+        machine: &Machine,
+        (id, pod): (u32, &Pod),
+        status: &PodStatus,
+        starting: bool,
+    ) -> Result<(), Broken> {
+        let phase = status.phase.as_deref().unwrap_or_default();
+        let terminal = matches!(phase, "Succeeded" | "Failed");
+        if terminal && (machine.has_guests(id) || starting) {
+            return broken("no terminal phase while a container may run", phase);
+        }
+        if let Some(last) = &self.last {
+            let before = last.phase.as_deref().unwrap_or_default();
+            if matches!(before, "Succeeded" | "Failed") && phase != before {
+                return broken("terminal phases absorb", format!("{before} became {phase}"));
+            }
+            if last.start_time != status.start_time {
+                return broken("startTime stays", format!("{:?}", status.start_time));
+            }
+            if let Err(refused) = validation::transition(pod.spec.as_ref(), last, status) {
+                return broken("the API server's validation", refused.join("; "));
+            }
+        }
+        counts(self.last.as_ref(), status)?;
+        told(status)?;
+        if phase == "Succeeded" {
+            succeeded(machine, id, pod)?;
+        }
+        self.last = Some(status.clone());
+        self.statuses.push(status.clone());
+        Ok(())
+    }
+}
+
+impl Seen {
+    /// A run ended, as memory says: it has to be true.
+    fn over(&mut self, machine: &Machine, (id, name): (u32, &str)) -> Result<(), Broken> {
+        self.unpaid = true;
+        if self.respecified == Some(self.attempt) {
+            self.crash = None;
+        }
+        let Some(ended) = &self.ended else {
+            return broken("ends stay known", format!("{name} forgot how it ended"));
+        };
+        let truth = machine.truth.get(&(id, name.to_owned()));
+        let true_code = truth.and_then(|truth| truth.codes.get(&self.attempt).copied());
+        let guessed = matches!(
+            ended.reason.as_str(),
+            "ContainerStatusUnknown" | "StartError"
+        );
+        if !guessed && true_code != Some(ended.exit_code) {
+            let said = ended.exit_code;
+            let detail = format!("{name} ended with {true_code:?}, and {said} is told");
+            return broken("exit codes are true", detail);
+        }
+        Ok(())
+    }
+
+    /// A pull begins: the way to a new run, which policy and backoff have to allow.
+    fn restart(&mut self, shown: &Shown<'_>, name: &str) -> Result<(), Broken> {
+        let Some(ended) = self.ended.as_ref().filter(|_| self.unpaid) else {
+            return Ok(());
+        };
+        self.unpaid = false;
+        let (container, first) = member(shown.pod, name)?;
+        let policy = shown
+            .pod
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.restart_policy.as_deref());
+        let sidecar = container.restart_policy.as_deref() == Some("Always");
+        let done = first && !sidecar && ended.exit_code == 0;
+        let respecified = self.respecified.take().is_some();
+        if !respecified && (done || !validation::should_restart(container, policy, ended.exit_code))
+        {
+            let code = ended.exit_code;
+            return broken("restarts obey the policy", format!("{name} after {code}"));
+        }
+        let expired = |updated: Timestamp| {
+            ended.finished_at.duration_since(updated) > SignedDuration::from_mins(10)
+        };
+        let delay = match self.crash {
+            Some((delay, updated)) if !expired(updated) => {
+                let due = ended
+                    .finished_at
+                    .saturating_add(SignedDuration::from_secs(delay));
+                if due.is_ok_and(|due| shown.now < due) {
+                    let early = format!("{name} {delay} s after {} is due", ended.finished_at);
+                    return broken("restarts obey the backoff", early);
+                }
+                (delay * 2).min(300)
+            }
+            _ => 10,
+        };
+        self.crash = Some((delay, shown.now));
+        Ok(())
+    }
+}
+
+fn member<'a>(pod: &'a Pod, name: &str) -> Result<(&'a Container, bool), Broken> {
+    let spec = pod.spec.as_ref();
+    let inits = spec
+        .and_then(|spec| spec.init_containers.as_deref())
+        .unwrap_or_default();
+    let mains = spec
+        .map(|spec| spec.containers.as_slice())
+        .unwrap_or_default();
+    let first = inits.iter().map(|one| (one, true));
+    let mut all = first.chain(mains.iter().map(|one| (one, false)));
+    match all.find(|(one, _)| one.name == name) {
+        Some(found) => Ok(found),
+        None => broken("vocabulary", format!("{name} is no container of the pod")),
+    }
+}
+
+/// Init containers in order, each done before the next; sidecars started before what follows them;
+/// no init container again once a main one has run.
+fn start_order(machine: &Machine, shown: &Shown<'_>, name: &str) -> Result<(), Broken> {
+    let spec = shown.pod.spec.as_ref();
+    let inits = spec
+        .and_then(|spec| spec.init_containers.as_deref())
+        .unwrap_or_default();
+    let truth = |name: &str| machine.truth.get(&(shown.id, name.to_owned()));
+    for one in inits.iter().take_while(|one| one.name != name) {
+        let sidecar = one.restart_policy.as_deref() == Some("Always");
+        let passed = truth(&one.name).is_some_and(|truth| {
+            if sidecar {
+                truth.started
+            } else {
+                truth.succeeded
+            }
+        });
+        if !passed {
+            let detail = format!("{name} is started before {} is done", one.name);
+            return broken("init containers go in order", detail);
+        }
+    }
+    let (container, first) = member(shown.pod, name)?;
+    let sidecar = container.restart_policy.as_deref() == Some("Always");
+    let mut mains = spec
+        .map(|spec| spec.containers.as_slice())
+        .unwrap_or_default()
+        .iter();
+    let begun = mains.any(|one| truth(&one.name).is_some_and(|truth| truth.started));
+    if first && !sidecar && begun {
+        return broken(
+            "init containers run once",
+            format!("{name} after a main container"),
+        );
+    }
+    Ok(())
+}
+
+/// Sidecars end after the others and in reverse order, unless the grace is over; nobody gets more
+/// than the grace, and nobody is stopped without a reason.
+fn stop_order(
+    machine: &Machine,
+    shown: &Shown<'_>,
+    name: &str,
+    (cause, grace): (Cause, u32),
+) -> Result<(), Broken> {
+    let Some(ending) = &shown.memory.terminating else {
+        let known = cause == Cause::SpecChange;
+        return if known {
+            Ok(())
+        } else {
+            broken(
+                "only what must stop is stopped",
+                format!("{name}: {cause:?}"),
+            )
+        };
+    };
+    // Rounded up, and a moment passed while the checkpoint was written.
+    let left = ending.until.duration_since(shown.now).as_secs() + 2;
+    if i64::from(grace) > left.max(2) {
+        let detail = format!("{name} is given {grace} s, {left} s are left");
+        return broken("nobody gets more than the grace", detail);
+    }
+    let (container, first) = member(shown.pod, name)?;
+    let sidecar = first && container.restart_policy.as_deref() == Some("Always");
+    if !sidecar || shown.now >= ending.until {
+        return Ok(());
+    }
+    let spec = shown.pod.spec.as_ref();
+    let inits = spec
+        .and_then(|spec| spec.init_containers.as_deref())
+        .unwrap_or_default();
+    let later = inits.iter().skip_while(|one| one.name != name).skip(1);
+    let others = inits
+        .iter()
+        .filter(|one| one.restart_policy.as_deref() != Some("Always"));
+    let mains = spec
+        .map(|spec| spec.containers.as_slice())
+        .unwrap_or_default();
+    let mut before = later.chain(others).chain(mains);
+    match before.find(|one| machine.runs(shown.id, &one.name)) {
+        None => Ok(()),
+        Some(one) => {
+            let detail = format!("{name} is stopped while {} runs", one.name);
+            broken("sidecars end last, in reverse", detail)
+        }
+    }
+}
+
+/// restartCount never decreases.
+pub(crate) fn counts(old: Option<&PodStatus>, new: &PodStatus) -> Result<(), Broken> {
+    let all = |status: &'_ PodStatus| -> Vec<(String, i32)> {
+        let lists = [&status.init_container_statuses, &status.container_statuses];
+        let each = lists.into_iter().flatten().flatten();
+        each.map(|one| (one.name.clone(), one.restart_count))
+            .collect()
+    };
+    let old = old.map(all).unwrap_or_default();
+    for (name, count) in all(new) {
+        if let Some((_, before)) = old
+            .iter()
+            .find(|(other, before)| *other == name && *before > count)
+        {
+            let detail = format!("{name}: {before}, then {count}");
+            return broken("restartCount never decreases", detail);
+        }
+    }
+    Ok(())
+}
+
+/// Exactly one state each, with a reason where Kubernetes has one; Ready only while it may be.
+fn told(status: &PodStatus) -> Result<(), Broken> {
+    let lists = [&status.init_container_statuses, &status.container_statuses];
+    for one in lists.into_iter().flatten().flatten() {
+        let ContainerStatus {
+            name, state, ready, ..
+        } = one;
+        let state = state.clone().unwrap_or_default();
+        let reason = match (&state.waiting, &state.running, &state.terminated) {
+            (Some(waiting), None, None) => waiting.reason.clone(),
+            (None, Some(running), None) => running.started_at.as_ref().map(|_| "-".to_owned()),
+            (None, None, Some(over)) => over.reason.clone(),
+            _ => None,
+        };
+        if reason.is_none_or(|reason| reason.is_empty()) {
+            return broken(
+                "each container has one state with its reason",
+                format!("{one:?}"),
+            );
+        }
+        if *ready && state.waiting.is_some() {
+            return broken("what waits is not ready", name.clone());
+        }
+    }
+    let phase = status.phase.as_deref().unwrap_or_default();
+    let mut conditions = status.conditions.iter().flatten();
+    let ready = conditions.any(|one| one.type_ == "Ready" && one.status == "True");
+    if ready && phase != "Running" {
+        return broken("what is Ready is Running", phase);
+    }
+    Ok(())
+}
+
+/// Succeeded is told only of a pod whose containers all ended with 0 at last.
+fn succeeded(machine: &Machine, id: u32, pod: &Pod) -> Result<(), Broken> {
+    for one in pod.spec.iter().flat_map(|spec| &spec.containers) {
+        let truth = machine.truth.get(&(id, one.name.clone()));
+        let last = truth.and_then(|truth| truth.codes.values().next_back());
+        if last != Some(&0) {
+            let detail = format!("{} ended with {last:?}", one.name);
+            return broken("Succeeded is true", detail);
+        }
+    }
+    Ok(())
+}

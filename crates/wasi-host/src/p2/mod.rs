@@ -1,0 +1,141 @@
+//! Preview2: files, stdio and exit on the layers that preview1 stands on too; the rest of
+//! `wasi:cli/command` (clocks, random, sockets) is wasmtime-wasi's.
+//!
+//! Must not know: where the root comes from, or what a container is.
+
+mod cli;
+mod convert;
+mod descriptor;
+mod entries;
+mod filesystem;
+mod link;
+mod network;
+mod stdin;
+mod stdout;
+mod streams;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+use wasmtime::component::ResourceTable;
+use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+
+pub use link::{P2Host, add_p2};
+
+use crate::fs::Root;
+use crate::stdio::OutSink;
+use crate::{Blocking, Charge, Tty, World, WorldError};
+
+/// A guest's world in preview2. Dropped, it ends whatever still waits for the guest's streams.
+pub struct P2 {
+    wasi: WasiCtx,
+    table: ResourceTable,
+    host: Host,
+    _killed: DropGuard,
+}
+
+/// What this crate's own interfaces work on.
+pub(crate) struct Host {
+    root: Root,
+    stdin: Arc<stdin::Shared>,
+    stdout: Arc<dyn OutSink>,
+    stderr: Arc<dyn OutSink>,
+    tty: Tty,
+    args: Vec<String>,
+    env: Vec<(String, String)>,
+    cwd: String,
+    work: Work,
+}
+
+/// What is done beside the guest: on the pod's blocking threads, and in tasks that end with it.
+#[derive(Clone, Debug)]
+pub(crate) struct Work {
+    blocking: Arc<Blocking>,
+    charge: Charge,
+    tasks: TaskTracker,
+    killed: CancellationToken,
+}
+
+impl Work {
+    /// Goes on beside the guest, until it is done or the guest is dropped.
+    fn spawn<F>(&self, work: F) -> tokio::task::JoinHandle<Option<F::Output>>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send,
+    {
+        self.tasks
+            .spawn(self.killed.clone().run_until_cancelled_owned(work))
+    }
+}
+
+/// What a host function of this crate sees.
+pub(crate) struct HostView<'a> {
+    host: &'a Host,
+    table: &'a mut ResourceTable,
+}
+
+impl P2 {
+    /// The world of one guest. `table_capacity` bounds how many resources it may hold at once:
+    /// descriptors, streams, pollables.
+    ///
+    /// # Errors
+    /// [`WorldError`] for values that no guest can be told. Preopened listeners are preview1's
+    /// alone; there are none here.
+    pub fn new(world: World, table_capacity: usize) -> Result<P2, WorldError> {
+        world.check()?;
+        let killed = CancellationToken::new();
+        let work = Work {
+            blocking: world.blocking,
+            charge: world.charge,
+            tasks: TaskTracker::new(),
+            killed: killed.clone(),
+        };
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(table_capacity);
+        Ok(P2 {
+            wasi: network::of_the_node(&mut WasiCtxBuilder::new()).build(),
+            table,
+            host: Host {
+                root: world.root,
+                stdin: stdin::Shared::new(world.stdin, work.clone()),
+                stdout: world.stdout,
+                stderr: world.stderr,
+                tty: world.tty,
+                args: world.args,
+                env: world.env,
+                cwd: world.cwd,
+                work,
+            },
+            _killed: killed.drop_guard(),
+        })
+    }
+
+    /// Gives what returns once everything that the guest wrote has been taken. To be awaited when
+    /// it has ended by itself, before this is dropped.
+    pub fn flushed(&self) -> impl Future<Output = ()> + use<> {
+        let tasks = self.host.work.tasks.clone();
+        self.host.stdin.close();
+        tasks.close();
+        async move { tasks.wait().await }
+    }
+
+    fn view(&mut self) -> HostView<'_> {
+        HostView {
+            host: &self.host,
+            table: &mut self.table,
+        }
+    }
+}
+
+impl WasiView for P2 {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
+    }
+}

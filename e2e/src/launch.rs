@@ -1,0 +1,144 @@
+//! How the two servers are started, and when they count as ready.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Result, bail};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{Api, Client};
+
+use crate::child::Process;
+use crate::pki::Pki;
+use crate::programs::Programs;
+
+/// Namespaces that the API server makes after it calls itself ready, and that nodes and tests need.
+const NAMESPACES: [&str; 2] = ["default", "kube-node-lease"];
+
+/// Ports of loopback that were free a moment ago.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ports {
+    etcd: u16,
+    peer: u16,
+    api: u16,
+}
+
+impl Ports {
+    pub(crate) fn free() -> Result<Ports> {
+        // All are held until all are known, so that they differ.
+        let held: Vec<TcpListener> = (0..3)
+            .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
+            .collect::<std::io::Result<_>>()?;
+        let ports: Vec<u16> = held
+            .iter()
+            .map(|held| held.local_addr().map(|at| at.port()))
+            .collect::<std::io::Result<_>>()?;
+        match ports.as_slice() {
+            [etcd, peer, api] => Ok(Ports {
+                etcd: *etcd,
+                peer: *peer,
+                api: *api,
+            }),
+            _ => bail!("three ports were asked for"),
+        }
+    }
+
+    pub(crate) fn server(self) -> String {
+        format!("https://127.0.0.1:{}", self.api)
+    }
+}
+
+pub(crate) async fn is_ready(client: &Client) -> bool {
+    let Ok(request) = http::Request::get("/readyz").body(Vec::new()) else {
+        return false;
+    };
+    if !client
+        .request_text(request)
+        .await
+        .is_ok_and(|text| text == "ok")
+    {
+        return false;
+    }
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    for name in NAMESPACES {
+        if !matches!(namespaces.get_opt(name).await, Ok(Some(_))) {
+            return false;
+        }
+    }
+    true
+}
+
+pub(crate) fn start_etcd(programs: &Programs, dir: &Path, ports: Ports) -> Result<Process> {
+    let (client, peer) = (
+        format!("http://127.0.0.1:{}", ports.etcd),
+        format!("http://127.0.0.1:{}", ports.peer),
+    );
+    let mut etcd = Command::new(programs.path("etcd"));
+    etcd.arg("--data-dir").arg(dir.join("etcd"));
+    // What a test wrote is worth nothing after a power cut.
+    etcd.args(["--unsafe-no-fsync", "--log-level", "warn", "--name", "e2e"]);
+    etcd.args([
+        "--listen-client-urls",
+        &client,
+        "--advertise-client-urls",
+        &client,
+    ]);
+    etcd.args([
+        "--listen-peer-urls",
+        &peer,
+        "--initial-advertise-peer-urls",
+        &peer,
+    ]);
+    etcd.args(["--initial-cluster", &format!("e2e={peer}")]);
+    Process::start(etcd, &dir.join("etcd.log"))
+}
+
+pub(crate) fn start_apiserver(
+    programs: &Programs,
+    dir: &Path,
+    pki: &Pki,
+    ports: Ports,
+) -> Result<Process> {
+    let mut server = Command::new(programs.path("kube-apiserver"));
+    server.args([
+        "--etcd-servers",
+        &format!("http://127.0.0.1:{}", ports.etcd),
+    ]);
+    server.args([
+        "--bind-address",
+        "127.0.0.1",
+        "--advertise-address",
+        "127.0.0.1",
+    ]);
+    server.args(["--secure-port", &ports.api.to_string()]);
+    // Endpoints refuse loopback addresses, and nobody here needs the `kubernetes` Service.
+    server.args([
+        "--endpoint-reconciler-type",
+        "none",
+        "--service-cluster-ip-range",
+        "10.96.0.0/16",
+    ]);
+    server.args([
+        "--authorization-mode",
+        "Node,RBAC",
+        "--enable-admission-plugins",
+        "NodeRestriction",
+    ]);
+    server.args([
+        "--disable-admission-plugins",
+        "ServiceAccount",
+        "--allow-privileged",
+    ]);
+    server.args(["--service-account-issuer", "https://kubernetes.default.svc"]);
+    server.arg("--cert-dir").arg(dir.join("apiserver"));
+    for (flag, file) in [
+        ("--tls-cert-file", "apiserver.crt"),
+        ("--tls-private-key-file", "apiserver.key"),
+        ("--client-ca-file", "ca.crt"),
+        ("--service-account-key-file", "sa.pub"),
+        ("--service-account-signing-key-file", "sa.key"),
+    ] {
+        server.arg(flag).arg(pki.path(file));
+    }
+    Process::start(server, &dir.join("kube-apiserver.log"))
+}

@@ -1,0 +1,22 @@
+//! A bare real control plane for tests: etcd, kube-apiserver and kubectl, built from Go modules and started on loopback.
+//!
+//! No controller-manager and no scheduler: a test binds its pods itself (`spec.nodeName`). The Node authorizer and
+//! NodeRestriction are on, as in any real cluster; service accounts are off, since nobody would make them.
+//!
+//! - [`programs`] builds the Go programs once, into the user's cache.
+//! - [`ControlPlane`] starts them; [`ControlPlane::shared`] gives all tests of one process the same one.
+//! - [`Registry`] is a real registry on loopback, filled by buildah.
+//! - [`NodeProcess`] runs a node binary against it, and ends it.
+
+mod child;
+mod controlplane;
+mod launch;
+mod node;
+mod pki;
+pub mod programs;
+mod registry;
+
+pub use controlplane::{ControlPlane, Guard};
+pub use node::NodeProcess;
+pub use pki::Identity;
+pub use registry::Registry;

@@ -1,0 +1,144 @@
+//! A node binary as a process of its own, as an administrator runs it.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+
+use anyhow::{Context, Result, ensure};
+use rustix::process::{Pid, Signal};
+
+use crate::ControlPlane;
+use crate::child::Process;
+
+/// A running node agent. Dropping it ends it, and every process that was given its root folder (its guest host).
+#[derive(Debug)]
+pub struct NodeProcess {
+    process: Process,
+    log: PathBuf,
+    root: PathBuf,
+    arguments: Vec<OsString>,
+}
+
+impl NodeProcess {
+    /// Runs `BINARY node --kubeconfig … --node-name NAME --root-dir … ARGUMENTS` with the node's own identity.
+    ///
+    /// The root folder belongs to the name: a node that is started again finds what it left.
+    ///
+    /// # Errors
+    /// If the binary can't be started.
+    pub fn start(
+        plane: &ControlPlane,
+        binary: &Path,
+        name: &str,
+        arguments: &[&str],
+    ) -> Result<NodeProcess> {
+        let kubeconfig = plane.node_kubeconfig(name)?;
+        let root = plane.dir().join("nodes").join(name);
+        std::fs::create_dir_all(&root)?;
+        let log = plane.dir().join(format!("node-{name}.log"));
+        let mut words: Vec<OsString> = vec![binary.into(), "node".into(), "--kubeconfig".into()];
+        words.extend([kubeconfig.into(), "--node-name".into(), name.into()]);
+        words.extend(["--root-dir".into(), root.clone().into()]);
+        words.extend(arguments.iter().map(OsString::from));
+        let process = run(&words, &log)?;
+        Ok(NodeProcess {
+            process,
+            log,
+            root,
+            arguments: words,
+        })
+    }
+
+    /// Starts the agent again after it has ended, as it was started before.
+    ///
+    /// # Errors
+    /// If the binary can't be started.
+    pub fn restart(&mut self) -> Result<()> {
+        self.process = run(&self.arguments, &self.log)?;
+        Ok(())
+    }
+
+    /// Kills its guest host, at once: every process but the agent that was given its root folder.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn kill_children(&self) -> Result<()> {
+        let agent = i32::try_from(self.id())?;
+        let others: Vec<Pid> = processes_of(&self.root)
+            .into_iter()
+            .filter(|pid| pid.as_raw_nonzero().get() != agent)
+            .collect();
+        ensure!(!others.is_empty(), "the node has no guest host");
+        for pid in others {
+            rustix::process::kill_process(pid, Signal::KILL)?;
+        }
+        Ok(())
+    }
+
+    /// The agent's process id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Its root folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// What it has written to standard output and standard error so far, over all its starts.
+    ///
+    /// # Errors
+    /// If the log can't be read.
+    pub fn log(&self) -> Result<String> {
+        Ok(std::fs::read_to_string(&self.log)?)
+    }
+
+    /// Kills the agent alone, at once. What it started goes on.
+    ///
+    /// # Errors
+    /// If it has ended already.
+    pub fn kill(&mut self) -> Result<ExitStatus> {
+        self.process.signal(Signal::KILL)?;
+        self.process.wait()
+    }
+
+    /// Asks the agent to end, and waits until it has.
+    ///
+    /// # Errors
+    /// If it has ended already.
+    pub async fn terminate(&mut self) -> Result<ExitStatus> {
+        self.process.signal(Signal::TERM)?;
+        tokio::task::block_in_place(|| self.process.wait())
+    }
+}
+
+impl Drop for NodeProcess {
+    fn drop(&mut self) {
+        // A guest host outlives its agent on purpose; it is known by the root folder in its arguments.
+        for pid in processes_of(&self.root) {
+            let _already_gone = rustix::process::kill_process(pid, Signal::KILL);
+        }
+    }
+}
+
+fn run(words: &[OsString], log: &Path) -> Result<Process> {
+    let (binary, arguments) = words.split_first().context("no binary was named")?;
+    let mut command = Command::new(binary);
+    command.args(arguments);
+    Process::start(command, log).with_context(|| format!("starting {}", binary.display()))
+}
+
+fn processes_of(root: &Path) -> Vec<Pid> {
+    let root = root.to_string_lossy().into_owned();
+    let Ok(entries) = std::fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    let names = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let given = |pid: &i32| {
+        let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&arguments).contains(&root)
+    };
+    names.filter(given).filter_map(Pid::from_raw).collect()
+}

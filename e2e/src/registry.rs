@@ -1,0 +1,163 @@
+//! A real registry (CNCF distribution) on loopback, filled by the real buildah.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use tokio::net::TcpStream;
+
+use crate::child::Process;
+use crate::programs::Programs;
+
+/// How long it may take to listen.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Between two tries to connect: an external process tells nobody when it listens.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// A running registry. Dropping it ends it, and removes what was pushed.
+#[derive(Debug)]
+pub struct Registry {
+    process: Process,
+    address: String,
+    folder: tempfile::TempDir,
+}
+
+impl Registry {
+    /// Starts an empty one, which speaks plain HTTP.
+    ///
+    /// # Errors
+    /// If it isn't built, or does not listen.
+    pub async fn start() -> Result<Registry> {
+        let program = Programs::find()?.path("registry");
+        let folder = tempfile::Builder::new()
+            .prefix("coracle-registry-")
+            .tempdir()?;
+        let held = TcpListener::bind("127.0.0.1:0")?;
+        let address = held.local_addr()?.to_string();
+        drop(held);
+        let config = folder.path().join("config.yaml");
+        std::fs::write(&config, configuration(&address, folder.path()))?;
+        let mut command = Command::new(program);
+        command.arg("serve").arg(&config);
+        let process = Process::start(command, &folder.path().join("registry.log"))?;
+        let mut registry = Registry {
+            process,
+            address,
+            folder,
+        };
+        registry.listening().await?;
+        Ok(registry)
+    }
+
+    /// `127.0.0.1:PORT`, the beginning of its images' names.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Makes a compat image of one module with buildah, and pushes it. Gives its full name.
+    ///
+    /// # Errors
+    /// If buildah is missing or fails, with what it said.
+    pub fn push_module(&self, name: &str, module: &Path) -> Result<String> {
+        let file = module
+            .file_name()
+            .and_then(|n| n.to_str())
+            .context("the module has no name")?;
+        let made = self.buildah(&["from", "scratch"])?;
+        self.buildah(&["copy", &made, &module.display().to_string(), "/"])?;
+        let entrypoint = format!("[\"/{file}\"]");
+        let config = [
+            "config",
+            "--os",
+            "wasi",
+            "--arch",
+            "wasm32",
+            "--annotation",
+            "module.wasm.image/variant=compat",
+            "--cmd",
+            "",
+            "--entrypoint",
+            &entrypoint,
+            &made,
+        ];
+        self.buildah(&config)?;
+        let image = format!("localhost/{name}");
+        self.buildah(&["commit", "--format=oci", &made, &image])?;
+        self.push(&image, name)
+    }
+
+    /// Pushes the image of an oci-archive. Gives its full name.
+    ///
+    /// # Errors
+    /// As [`Registry::push_module`].
+    pub fn push_archive(&self, name: &str, archive: &Path) -> Result<String> {
+        let id = self.buildah(&["pull", &format!("oci-archive:{}", archive.display())])?;
+        self.push(&id, name)
+    }
+
+    fn push(&self, image: &str, name: &str) -> Result<String> {
+        let full = format!("{}/{name}", self.address);
+        self.buildah(&[
+            "push",
+            "--tls-verify=false",
+            image,
+            &format!("docker://{full}"),
+        ])?;
+        Ok(full)
+    }
+
+    fn buildah(&self, arguments: &[&str]) -> Result<String> {
+        let storage = |name: &str| self.folder.path().join(name).display().to_string();
+        let output = Command::new("buildah")
+            .args([
+                "--root",
+                &storage("buildah"),
+                "--runroot",
+                &storage("buildah-run"),
+            ])
+            .args(["--storage-driver", "vfs"])
+            .args(arguments)
+            .env("BUILDAH_ISOLATION", "chroot")
+            .output()
+            .context("running buildah: install it (apt-get install buildah)")?;
+        ensure!(
+            output.status.success(),
+            "buildah {} failed: {}",
+            arguments.join(" "),
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+        Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+    }
+
+    async fn listening(&mut self) -> Result<()> {
+        let waiting = async {
+            while TcpStream::connect(&self.address).await.is_err() {
+                if let Some(status) = self.process.ended()? {
+                    bail!("the registry ended ({status}): {}", self.log());
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+            Ok(())
+        };
+        match tokio::time::timeout(PATIENCE, waiting).await {
+            Ok(listening) => listening,
+            Err(_) => bail!("the registry does not listen after {PATIENCE:?}"),
+        }
+    }
+
+    fn log(&self) -> String {
+        let path: PathBuf = self.folder.path().join("registry.log");
+        std::fs::read_to_string(path).unwrap_or_default()
+    }
+}
+
+fn configuration(address: &str, folder: &Path) -> String {
+    let data = folder.join("data");
+    format!(
+        "version: 0.1\nlog: {{level: warn}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: {address}, secret: tests}}\n",
+        data.display()
+    )
+}

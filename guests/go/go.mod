@@ -1,0 +1,3 @@
+module coracle.dev/guests
+
+go 1.25
