@@ -82,6 +82,18 @@ impl Files {
         })
     }
 
+    /// The same, by the name its user knows, for errors.
+    pub(crate) fn called(self, name: &Path) -> Files {
+        match self {
+            Files::Archive { file, members, .. } => Files::Archive {
+                path: name.to_owned(),
+                file,
+                members,
+            },
+            folder => folder,
+        }
+    }
+
     /// The folder or archive itself, for errors.
     pub(crate) fn path(&self) -> &Path {
         match self {

@@ -121,6 +121,10 @@ impl<T> Hashing<T> {
         self.count
     }
 
+    pub(crate) fn inner_mut(&mut self) -> &mut T {
+        &mut self.inner
+    }
+
     pub(crate) fn finish(self) -> (T, Digest, u64) {
         (
             self.inner,

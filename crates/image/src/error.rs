@@ -103,6 +103,14 @@ pub enum Error {
         /// What is wrong and what to do.
         reason: String,
     },
+    /// What can't be put into an image, or taken out of one in the form that was asked for.
+    #[error("{what}: {reason}")]
+    Input {
+        /// Which file or option.
+        what: String,
+        /// Why, and what to do.
+        reason: String,
+    },
     /// A file that is no module.
     #[error("{}: {reason}", path.display())]
     NotWasm {
@@ -206,6 +214,13 @@ impl Error {
         Error::Malformed {
             what: what.into(),
             reason: reason.to_string(),
+        }
+    }
+
+    pub(crate) fn input(what: impl Into<String>, reason: impl Into<String>) -> Error {
+        Error::Input {
+            what: what.into(),
+            reason: reason.into(),
         }
     }
 

@@ -27,12 +27,18 @@ pub struct Source {
 /// One of the images that `docker save` wrote.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Saved {
+pub(crate) struct Saved {
     config: String,
     #[serde(default)]
     repo_tags: Option<Vec<String>>,
     #[serde(default)]
     layers: Vec<String>,
+}
+
+impl Saved {
+    pub(crate) fn tags(&self) -> &[String] {
+        self.repo_tags.as_deref().unwrap_or_default()
+    }
 }
 
 impl Store {
@@ -58,12 +64,13 @@ impl Store {
         };
         let name = match name {
             Some(name) => name.clone(),
-            None => own_name(&source.path, &root)?,
+            None => own_name(&stem(&source.path)?, &root)?,
         };
         self.import_from(&files, root, &name)
     }
 
-    fn import_from(
+    /// Copies one image of an open source.
+    pub(crate) fn import_from(
         &self,
         files: &Files,
         root: Descriptor,
@@ -108,17 +115,21 @@ impl Store {
         saved: &[u8],
         wanted: Option<&str>,
     ) -> Result<Descriptor, Error> {
-        let what = format!("manifest.json of {}", files.path().display());
-        let images: Vec<Saved> =
-            serde_json::from_slice(saved).map_err(|e| Error::malformed(&what, e))?;
-        let tags = |image: &Saved| image.repo_tags.clone().unwrap_or_default();
-        let names: Vec<String> = images.iter().flat_map(tags).collect();
+        let what = what_saved(files);
+        let images = parse_saved(files, saved)?;
+        let names: Vec<String> = images.iter().flat_map(|i| i.tags().to_vec()).collect();
         let matches =
-            |image: &Saved| wanted.is_none_or(|w| tags(image).iter().any(|t| same_name(t, w)));
+            |image: &Saved| wanted.is_none_or(|w| image.tags().iter().any(|t| same_name(t, w)));
         let mut found = images.iter().filter(|i| matches(i));
         let (Some(image), None) = (found.next(), found.next()) else {
             return Err(which(&what, &names));
         };
+        self.saved_root(files, image)
+    }
+
+    /// Stores the blobs of one image that docker saved, and a manifest for them.
+    pub(crate) fn saved_root(&self, files: &Files, image: &Saved) -> Result<Descriptor, Error> {
+        let what = what_saved(files);
         let missing = |name: &str| {
             Error::malformed(
                 &what,
@@ -148,7 +159,7 @@ impl Store {
         let bytes = serde_json::to_vec(&manifest).map_err(|e| Error::malformed(&what, e))?;
         let blob = self.put("the manifest", &bytes)?;
         let mut root = Descriptor::new(OCI_MANIFEST, blob.digest, blob.size);
-        if let Some(tag) = tags(image).first() {
+        if let Some(tag) = image.tags().first() {
             root.annotations
                 .insert(CONTAINERD_NAME.to_owned(), tag.clone());
         }
@@ -156,8 +167,17 @@ impl Store {
     }
 }
 
+fn what_saved(files: &Files) -> String {
+    format!("manifest.json of {}", files.path().display())
+}
+
+/// The list that `docker save` wrote.
+pub(crate) fn parse_saved(files: &Files, saved: &[u8]) -> Result<Vec<Saved>, Error> {
+    serde_json::from_slice(saved).map_err(|e| Error::malformed(what_saved(files), e))
+}
+
 /// The one image of a layout, or the one of that name, or (with no names at all) the platforms of one image.
-fn pick(files: &Files, index: &[u8], wanted: Option<&str>) -> Result<Descriptor, Error> {
+pub(crate) fn pick(files: &Files, index: &[u8], wanted: Option<&str>) -> Result<Descriptor, Error> {
     let what = format!("index.json of {}", files.path().display());
     let parsed: Index = serde_json::from_slice(index).map_err(|e| Error::malformed(&what, e))?;
     let names_of = |d: &Descriptor| -> Vec<String> {
@@ -200,8 +220,17 @@ fn same_name(a: &str, b: &str) -> bool {
     a == b || matches!((a.parse::<Reference>(), b.parse::<Reference>()), (Ok(a), Ok(b)) if a == b)
 }
 
+/// A file's name without its extension.
+pub(crate) fn stem(path: &Path) -> Result<String, Error> {
+    let real = std::fs::canonicalize(path).at("read", path)?;
+    Ok(real
+        .file_stem()
+        .map(|s| s.to_string_lossy().to_ascii_lowercase())
+        .unwrap_or_default())
+}
+
 /// The name that an image brings along, else one made of its file's name.
-fn own_name(path: &Path, root: &Descriptor) -> Result<Reference, Error> {
+pub(crate) fn own_name(stem: &str, root: &Descriptor) -> Result<Reference, Error> {
     let full = root.annotations.get(CONTAINERD_NAME).or_else(|| {
         root.annotations
             .get(REF_NAME)
@@ -210,11 +239,6 @@ fn own_name(path: &Path, root: &Descriptor) -> Result<Reference, Error> {
     if let Some(name) = full.and_then(|n| n.parse().ok()) {
         return Ok(name);
     }
-    let real = std::fs::canonicalize(path).at("read", path)?;
-    let stem = real
-        .file_stem()
-        .map(|s| s.to_string_lossy().to_ascii_lowercase())
-        .unwrap_or_default();
     let word: String = stem
         .chars()
         .map(|c| {

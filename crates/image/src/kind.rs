@@ -2,13 +2,14 @@
 
 use crate::error::Error;
 use crate::manifest::{
-    DOCKER_CONFIG, Descriptor, Document, ImageConfig, Index, Manifest, OCI_CONFIG,
+    COMPAT, DOCKER_CONFIG, Descriptor, Document, ImageConfig, Index, Manifest, OCI_CONFIG, VARIANT,
+    WASM_LAYER,
 };
 
 /// Layers that are a module or component as they stand. The first is the CNCF's, the others are those of Krustlet
 /// and oci-client, of runwasi, and of the older wasmCloud.
 const WASM_LAYERS: [&str; 4] = [
-    "application/wasm",
+    WASM_LAYER,
     "application/vnd.wasm.content.layer.v1+wasm",
     "application/vnd.bytecodealliance.wasm.component.layer.v0+wasm",
     "application/vnd.module.wasm.content.layer.v1+wasm",
@@ -111,9 +112,9 @@ pub(crate) fn check_compat(
 }
 
 fn is_annotated(annotations: &std::collections::BTreeMap<String, String>) -> bool {
-    let variant = annotations.get("module.wasm.image/variant");
+    let variant = annotations.get(VARIANT);
     let handler = annotations.get("run.oci.handler");
-    variant.is_some_and(|v| matches!(v.as_str(), "compat" | "compat-smart"))
+    variant.is_some_and(|v| matches!(v.as_str(), COMPAT | "compat-smart"))
         || handler.is_some_and(|h| h.starts_with("wasm"))
 }
 

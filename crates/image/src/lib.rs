@@ -3,7 +3,8 @@
 //! ```text
 //! Store::open(dir) ─┬─ get(&Reference) ───────────────┐
 //!                   ├─ pull(&Reference, &PullOptions) ─┼─► Image { config, layers, … } ─► Image::module(entrypoint) ─► Module
-//!                   ├─ import(&Source, name) ──────────┘
+//!                   ├─ import(&Source, name) ──────────┤
+//!                   ├─ build(&Build, names) ───────────┘
 //!                   └─ import_module(path) ─────────────────────────────────────────────────────────────────────► Module
 //! ```
 //!
@@ -18,6 +19,8 @@ mod answer;
 mod archive;
 mod below;
 mod blob;
+mod build;
+mod bundle;
 mod decompress;
 mod digest;
 mod error;
@@ -27,17 +30,22 @@ mod image;
 mod import;
 mod kind;
 mod layer;
+mod load;
 mod lock;
 mod lookup;
 mod manifest;
 mod module;
 mod reference;
 mod registry;
+mod save;
+mod source;
 mod store;
 mod tarball;
 mod temp;
 mod unpack;
+mod wasm;
 
+pub use build::{Build, BuildFile};
 pub use digest::{Digest, DigestError};
 pub use error::Error;
 pub use gc::{Damage, Freed};
@@ -47,4 +55,5 @@ pub use layer::{Layer, Limits, Whiteouts};
 pub use module::Module;
 pub use reference::{Reference, ReferenceError};
 pub use registry::{Credentials, Progress, PullOptions};
+pub use save::Format;
 pub use store::{Named, Store};

@@ -14,6 +14,10 @@ pub(crate) const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 pub(crate) const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub(crate) const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 pub(crate) const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+pub(crate) const OCI_LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+/// The configuration and the layer of a CNCF Wasm artifact.
+pub(crate) const WASM_CONFIG: &str = "application/vnd.wasm.config.v0+json";
+pub(crate) const WASM_LAYER: &str = "application/wasm";
 pub(crate) const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 pub(crate) const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 pub(crate) const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
@@ -21,6 +25,12 @@ pub(crate) const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v
 pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// Where containerd and docker keep the full name.
 pub(crate) const CONTAINERD_NAME: &str = "io.containerd.image.name";
+
+/// What a file was called.
+pub(crate) const TITLE: &str = "org.opencontainers.image.title";
+/// The annotation that says that an ordinary image is meant for Wasm, and how.
+pub(crate) const VARIANT: &str = "module.wasm.image/variant";
+pub(crate) const COMPAT: &str = "compat";
 
 /// Null in place of a map or list is an empty one: Go writes it so.
 fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(

@@ -296,7 +296,7 @@ fn hash(mut file: File, path: &Path) -> Result<Result<(Digest, u64), String>, Er
 
 /// Whether bytes begin as a module, a component or a text module does. Nothing more is asked here: the compiler reads
 /// the rest.
-fn sniff(start: &[u8]) -> Result<(), String> {
+pub(crate) fn sniff(start: &[u8]) -> Result<(), String> {
     let text = |bytes: &[u8]| {
         let first = bytes
             .iter()

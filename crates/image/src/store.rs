@@ -23,7 +23,7 @@ use crate::manifest::{CONTAINERD_NAME, DOCUMENT_MAX, Descriptor, Index, OCI_INDE
 use crate::reference::Reference;
 use crate::temp::{Scratch, Temp, clean};
 
-const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+pub(crate) const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
 /// A store of images. Cheap to clone; safe to use from any number of threads and processes at once.
 #[derive(Clone, Debug)]
