@@ -62,6 +62,7 @@ pub(crate) fn spec(number: u32) -> GuestSpec {
         limits: Limits::default(),
         drain: false,
         log: None,
+        network: runtime::Network::Node,
     }
 }
 

@@ -49,5 +49,7 @@ pub use spec::{
     LogSpec, MountSpec, Phase, StartError, Started, Stats, Usage,
 };
 
+pub use wasi_host::{Network, is_of_local_pods};
+
 #[cfg(test)]
 mod tests;

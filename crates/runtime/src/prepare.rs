@@ -98,6 +98,7 @@ pub(crate) fn prepare(
         stdout,
         stderr: Arc::clone(&stderr),
         tty: if spec.tty { Tty::ALL } else { Tty::default() },
+        network: spec.network,
         listeners: fds.listeners,
         charge: Charge::to(container.memory.clone()),
         blocking,

@@ -9,6 +9,7 @@ use std::os::fd::OwnedFd;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use wasi_host::Network;
 
 /// One run of one container.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -53,6 +54,9 @@ pub struct GuestSpec {
     pub drain: bool,
     /// How standard output and error are logged; `None` if nobody keeps a log.
     pub log: Option<LogSpec>,
+    /// What the guest's addresses mean.
+    #[serde(default)]
+    pub network: Network,
 }
 
 /// One mount of the file-system layer.

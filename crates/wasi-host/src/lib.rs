@@ -18,6 +18,7 @@
 mod blocking;
 pub mod fs;
 mod held;
+mod network;
 pub mod p1;
 pub mod p2;
 mod pollable;
@@ -26,6 +27,7 @@ mod world;
 
 pub use blocking::{Blocking, Unfinished};
 pub use held::{Budget, Charge};
+pub use network::{Face, Network, is_of_local_pods};
 pub use p1::add_p1;
 pub use p2::{P2, P2Host, add_p2};
 pub use world::{CpuClock, Exit, Tty, World, WorldError};

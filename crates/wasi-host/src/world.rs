@@ -2,7 +2,7 @@
 
 use crate::fs::Root;
 use crate::stdio::{OutSink, Stdin};
-use crate::{Blocking, Charge};
+use crate::{Blocking, Charge, Network};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +29,8 @@ pub struct World {
     pub stderr: Arc<dyn OutSink>,
     /// Which of the three are terminals.
     pub tty: Tty,
+    /// What its addresses mean.
+    pub network: Network,
     /// Listening TCP sockets, which a guest of preview1 finds from descriptor 4 on, in order.
     pub listeners: Vec<OwnedFd>,
     /// What its buffers in the host are charged to.

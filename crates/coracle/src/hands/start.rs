@@ -128,6 +128,7 @@ impl Hands {
                 max_size: LOG_BYTES,
                 max_files: LOG_FILES,
             }),
+            network: runtime::Network::Node,
         })
     }
 

@@ -71,6 +71,7 @@ impl Host {
                 max_size: 1 << 20,
                 max_files: 2,
             }),
+            network: crate::Network::Node,
         };
         let fds = GuestFds {
             code: compiled(wat),

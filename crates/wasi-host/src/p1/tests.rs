@@ -121,6 +121,7 @@ pub(super) fn world(root: &std::path::Path) -> World {
         stdout: Arc::new(NullSink),
         stderr: Arc::new(NullSink),
         tty: Tty::default(),
+        network: crate::Network::Node,
         listeners: Vec::new(),
         charge: crate::Charge::default(),
         blocking: Blocking::new(2),

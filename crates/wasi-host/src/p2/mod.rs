@@ -22,7 +22,7 @@ use std::sync::Arc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use wasmtime::component::ResourceTable;
-use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 pub use link::{P2Host, add_p2};
 
@@ -97,7 +97,7 @@ impl P2 {
         let mut table = ResourceTable::new();
         table.set_max_capacity(table_capacity);
         Ok(P2 {
-            wasi: network::of_the_node(&mut WasiCtxBuilder::new()).build(),
+            wasi: network::sockets_of(world.network).build(),
             table,
             host: Host {
                 root: world.root,

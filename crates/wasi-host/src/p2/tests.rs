@@ -46,6 +46,7 @@ fn world(dir: &Path, stdin: Stdin, stdout: Arc<dyn OutSink>) -> P2 {
         stdout,
         stderr: Arc::new(NullSink),
         tty: Tty::default(),
+        network: crate::Network::Node,
         listeners: Vec::new(),
         charge: crate::Charge::default(),
         blocking: Blocking::new(2),

@@ -89,6 +89,7 @@ impl Folder {
             limits: Limits::default(),
             drain: false,
             log: None,
+            network: crate::Network::Node,
         };
         let fds = GuestFds {
             code: compiled(wat),
