@@ -111,6 +111,14 @@ pub enum Error {
         /// Why, and what to do.
         reason: String,
     },
+    /// The command's first word names nothing that is in the image.
+    #[error("image {image}: {reason}")]
+    NoFile {
+        /// The image.
+        image: String,
+        /// What was looked for and where.
+        reason: String,
+    },
     /// A file that is no module.
     #[error("{}: {reason}", path.display())]
     NotWasm {
@@ -184,7 +192,9 @@ impl Error {
             Error::Name(_) => "InvalidImageName",
             Error::NeverPull(_) => "ErrImageNeverPull",
             Error::Unavailable { .. } => "RegistryUnavailable",
-            Error::NotPresent(_) | Error::Entrypoint { .. } => "ImageInspectError",
+            Error::NotPresent(_) | Error::Entrypoint { .. } | Error::NoFile { .. } => {
+                "ImageInspectError"
+            }
             _ => "ErrImagePull",
         }
     }

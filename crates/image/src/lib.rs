@@ -30,6 +30,7 @@ mod image;
 mod import;
 mod kind;
 mod layer;
+mod listing;
 mod load;
 mod lock;
 mod lookup;

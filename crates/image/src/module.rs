@@ -65,7 +65,7 @@ impl Image {
     /// follow. Remembered, so that it is hashed once.
     ///
     /// # Errors
-    /// `Entrypoint` where there is no such file, or one that is no module; says where it was looked for.
+    /// `NoFile` where there is no such file, which says where it was looked for; `Entrypoint` for one that is no module.
     pub fn module_in(&self, word: &str, cwd: &str, path: &str) -> Result<Module, Error> {
         let (file, export) = match word.split_once('#') {
             Some((file, export)) => (file, Some(export.to_owned()).filter(|e| !e.is_empty())),
@@ -92,22 +92,25 @@ impl Image {
         }
     }
 
+    pub(crate) fn absent(&self, reason: String) -> Error {
+        Error::NoFile {
+            image: self.name.to_string(),
+            reason,
+        }
+    }
+
     fn artifact(
         &self,
         file: &str,
         digest: Digest,
         export: Option<String>,
     ) -> Result<Module, Error> {
-        let name = self
-            .config
-            .entrypoint
-            .first()
-            .map_or("main.wasm", String::as_str);
+        let name = self.artifact_name();
         let stem = name.strip_suffix(".wasm").unwrap_or(name);
         let base = file.rsplit('/').next().unwrap_or(file);
         // runwasi never looks at the name; what can't mean the module is a mistake all the same.
         if base != name && base != stem && !base.ends_with(".wasm") {
-            return Err(self.wrong(&format!(
+            return Err(self.absent(format!(
                 "{file:?} is not in it: an artifact holds one module, {name:?}, and no other files"
             )));
         }
@@ -152,7 +155,7 @@ impl Image {
             }
         }
         let looked: Vec<_> = candidates.iter().map(|c| c.display().to_string()).collect();
-        Err(self.wrong(&format!(
+        Err(self.absent(format!(
             "there is no {file:?} in it; looked for {}",
             looked.join(", ")
         )))

@@ -6,16 +6,16 @@
 
 use std::os::fd::OwnedFd;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use jiff::Timestamp;
 use tokio::sync::watch;
-use wasi_host::Blocking;
 use wasi_host::stdio::OutSink;
 
 use crate::container::Container;
+use crate::execs::Execs;
 use crate::instance::Code;
 use crate::room::Promise;
 use crate::spec::{Exited, GuestId, GuestState, Phase, Stats};
@@ -23,6 +23,7 @@ use crate::stdio::write_all;
 use crate::ticker::Ticker;
 use crate::trap::Ending;
 use crate::turn::Turns;
+use crate::world::ContainerWorld;
 
 /// How long the report of a trap may wait for who reads the guest's standard error.
 const REPORT: Duration = Duration::from_secs(2);
@@ -33,7 +34,10 @@ pub(crate) struct Guest {
     name: String,
     drain: bool,
     pub(crate) container: Arc<Container>,
-    blocking: Arc<Blocking>,
+    /// What runs beside it in its container.
+    pub(crate) execs: Arc<Execs>,
+    /// Gone when it has ended, and with it what it holds of the root.
+    world: Mutex<Option<Arc<ContainerWorld>>>,
     started_at: Timestamp,
     order: watch::Sender<Order>,
 }
@@ -63,20 +67,15 @@ pub(crate) struct Run {
 }
 
 impl Guest {
-    pub(crate) fn new(
-        id: GuestId,
-        name: String,
-        drain: bool,
-        container: Arc<Container>,
-        blocking: Arc<Blocking>,
-    ) -> Guest {
+    pub(crate) fn new(id: GuestId, name: String, drain: bool, world: Arc<ContainerWorld>) -> Guest {
         let started_at = Timestamp::now();
         Guest {
             id,
             name,
             drain,
-            container,
-            blocking,
+            container: Arc::clone(&world.container),
+            execs: Execs::new(),
+            world: Mutex::new(Some(world)),
             started_at,
             order: watch::Sender::new(Order::Run),
         }
@@ -109,15 +108,10 @@ impl Guest {
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        let cpu = self
-            .container
-            .quota
-            .used()
-            .saturating_add(nanos(self.blocking.cpu_time()));
         let memory = self.container.memory.used();
         Stats {
             id: self.id.clone(),
-            cpu_nanos: cpu,
+            cpu_nanos: self.container.quota.used(),
             memory_bytes: memory,
             working_set_bytes: memory,
             memory_limit_bytes: self.container.memory.limit(),
@@ -169,8 +163,10 @@ impl Guest {
             .await
             .unwrap_or_else(|payload| Ending::panicked(&*payload));
         drop(drained);
-        self.report(&ending, &*stderr).await;
-        self.blocking.idle().await;
+        report(&self.name, &ending, &*stderr).await;
+        self.execs.end().await;
+        self.leave_world();
+        self.container.blocking.idle().await;
         drop((stderr, promise));
         Exited {
             id: self.id.clone(),
@@ -185,6 +181,19 @@ impl Guest {
     /// Makes its end known to those who wait for it.
     pub(crate) fn end(&self, exited: Exited) {
         self.order.send_replace(Order::Ended(Box::new(exited)));
+    }
+
+    /// The world that its container's processes live in, until it has ended.
+    pub(crate) fn world(&self) -> Option<Arc<ContainerWorld>> {
+        let world = self.world.lock().unwrap_or_else(PoisonError::into_inner);
+        world.clone()
+    }
+
+    fn leave_world(&self) {
+        let mut world = self.world.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = world.take();
+        drop(world);
+        drop(last);
     }
 
     async fn serve(
@@ -221,18 +230,18 @@ impl Guest {
             }
         }
     }
+}
 
-    /// Tells the guest's standard error of a trap. Who does not read it, or a disk that stays
-    /// full, can't hold up the guest's end for long; the reason stands in its status in any case.
-    async fn report(&self, ending: &Ending, stderr: &dyn OutSink) {
-        if ending.report.is_empty() {
-            return;
-        }
-        let text = format!("coracle: {}: {}", self.name, ending.report);
-        let wrote = tokio::time::timeout(REPORT, write_all(stderr, text.as_bytes())).await;
-        if !matches!(wrote, Ok(Ok(()))) {
-            tracing::warn!(guest = %self.name, reason = %ending.message, "the report of a trap could not be written");
-        }
+/// Tells a guest's standard error of a trap. Who does not read it, or a disk that stays full,
+/// can't hold up the guest's end for long; the reason stands in its status in any case.
+pub(crate) async fn report(name: &str, ending: &Ending, stderr: &dyn OutSink) {
+    if ending.report.is_empty() {
+        return;
+    }
+    let text = format!("coracle: {name}: {}", ending.report);
+    let wrote = tokio::time::timeout(REPORT, write_all(stderr, text.as_bytes())).await;
+    if !matches!(wrote, Ok(Ok(()))) {
+        tracing::warn!(guest = %name, reason = %ending.message, "the report of a trap could not be written");
     }
 }
 
@@ -244,8 +253,4 @@ fn close(listeners: Vec<OwnedFd>) {
             tracing::warn!(%error, "a draining guest's listener can't be closed");
         }
     }
-}
-
-fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -6,8 +6,8 @@ use crate::events::Events;
 use crate::local::Local;
 use crate::remote::Remote;
 use crate::spec::{
-    GuestFds, GuestId, GuestSpec, GuestState, HostBudget, HostError, Limits, StartError, Started,
-    Stats,
+    ExecEnd, ExecError, ExecFds, ExecSpec, GuestFds, GuestId, GuestSpec, GuestState, HostBudget,
+    HostError, Limits, StartError, Started, Stats,
 };
 
 /// A guest host.
@@ -29,6 +29,19 @@ impl Host {
         match self {
             Host::Local(host) => host.start(spec, fds).await,
             Host::Remote(host) => host.start(spec, fds).await,
+        }
+    }
+
+    /// Runs a module in a running container: in its tree of files, with its environment and network,
+    /// on its memory budget and CPU quota. Resolves when it has ended, which it does with the
+    /// container at the latest. Dropping the future ends it.
+    ///
+    /// # Errors
+    /// [`ExecError`]: it did not run, but for [`ExecError::Gone`], which can't tell.
+    pub async fn exec(&self, spec: ExecSpec, fds: ExecFds) -> Result<ExecEnd, ExecError> {
+        match self {
+            Host::Local(host) => host.exec(spec, fds).await,
+            Host::Remote(host) => host.exec(spec, fds).await,
         }
     }
 
@@ -85,8 +98,8 @@ impl Host {
         }
     }
 
-    /// Changes memory and CPU limits of a guest as it runs. What it holds above a new memory limit
-    /// stays, but it may not grow. The bound of blocking operations is as it was at the start.
+    /// Changes the limits of a guest as it runs. What it holds above a new memory limit stays, but
+    /// it may not grow; blocking operations above a new bound end first.
     ///
     /// # Errors
     /// [`HostError::Unknown`], [`HostError::Gone`]

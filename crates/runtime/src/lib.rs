@@ -16,6 +16,8 @@ mod budget;
 mod component;
 mod container;
 mod engine;
+mod exec;
+mod execs;
 mod guest;
 mod host;
 mod instance;
@@ -29,6 +31,7 @@ mod stdio;
 mod ticker;
 mod trap;
 mod turn;
+mod world;
 
 mod compile;
 mod protocol;
@@ -45,8 +48,9 @@ pub use local::{Local, LocalConfig, LocalError};
 pub use remote::{Remote, RemoteError};
 pub use serve::guest_host_main;
 pub use spec::{
-    ExitKind, Exited, GuestFds, GuestId, GuestSpec, GuestState, HostBudget, HostError, Limits,
-    LogSpec, MountSpec, Phase, StartError, Started, Stats, Usage,
+    ExecEnd, ExecError, ExecFds, ExecSpec, ExitKind, Exited, GuestFds, GuestId, GuestSpec,
+    GuestState, HostBudget, HostError, Limits, LogSpec, MountSpec, Phase, StartError, Started,
+    Stats, Usage,
 };
 
 pub use wasi_host::{Network, is_of_local_pods};

@@ -17,13 +17,14 @@ use tokio::sync::mpsc;
 
 use crate::engine;
 use crate::events::Events;
+use crate::exec;
 use crate::guest::{Guest, Run};
 use crate::prepare::{self, Prepared};
 use crate::program::Programs;
 use crate::room::Room;
 use crate::spec::{
-    Exited, GuestFds, GuestId, GuestSpec, GuestState, HostBudget, HostError, Limits, StartError,
-    Started, Stats,
+    ExecEnd, ExecError, ExecFds, ExecSpec, Exited, GuestFds, GuestId, GuestSpec, GuestState,
+    HostBudget, HostError, Limits, StartError, Started, Stats,
 };
 use crate::ticker::Ticker;
 
@@ -151,6 +152,37 @@ impl Local {
         Ok(Started { at })
     }
 
+    /// Runs a module in a running container, to its end. Dropping the future ends it.
+    ///
+    /// # Errors
+    /// [`ExecError`]: then it did not run.
+    pub async fn exec(&self, spec: ExecSpec, fds: ExecFds) -> Result<ExecEnd, ExecError> {
+        let turn = self.inner.turn_of(&spec.id);
+        drop(turn.lock().await);
+        let guest = self
+            .inner
+            .guest(&spec.id)
+            .ok_or_else(|| ExecError::Unknown(spec.id.clone()))?;
+        let place = exec::enter(&guest)?;
+        let handle = self
+            .runtime
+            .as_ref()
+            .map(|runtime| runtime.handle().clone())
+            .ok_or(StartError::Closing)?;
+        let inner = Arc::clone(&self.inner);
+        let preparing = handle.spawn_blocking(move || {
+            exec::prepare(&inner.programs, &inner.room, &guest, place, spec, fds)
+        });
+        let failed = |error: tokio::task::JoinError| StartError::System {
+            what: "run the exec".to_owned(),
+            message: error.to_string(),
+        };
+        let exec = preparing.await.map_err(failed)??;
+        let running = handle.spawn(exec.run(Arc::clone(&self.inner.ticker)));
+        let _end = AbortOnDrop(running.abort_handle());
+        Ok(running.await.map_err(failed)?)
+    }
+
     /// Stops a guest and resolves when it has ended. One that drains has the grace; a later stop
     /// with a shorter one overtakes. One that has ended already is stopped.
     ///
@@ -208,8 +240,8 @@ impl Local {
             .collect()
     }
 
-    /// Changes memory and CPU limits of a guest as it runs. What it holds above a new memory limit
-    /// stays, but it may not grow. The bound of blocking operations is as it was at the start.
+    /// Changes the limits of a guest as it runs. What it holds above a new memory limit stays, but
+    /// it may not grow; blocking operations above a new bound end first.
     ///
     /// # Errors
     /// [`HostError::Unknown`]
@@ -307,6 +339,15 @@ impl Inner {
             .subscribers
             .retain(|subscriber| subscriber.send(exited.clone()).is_ok());
         guest.end(exited);
+    }
+}
+
+/// Ends a task that nobody waits for any more.
+struct AbortOnDrop(tokio::task::AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

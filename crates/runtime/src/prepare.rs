@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use logs::{Policy, Stream, Writer};
 use tokio::sync::watch;
+use wasi_host::Blocking;
 use wasi_host::fs::{Mount, Root};
 use wasi_host::stdio::Stdin;
-use wasi_host::{Blocking, Charge, Tty, World};
 
 use crate::container::Container;
 use crate::guest::{Guest, Run};
@@ -20,9 +20,7 @@ use crate::program::Programs;
 use crate::room::{Needs, Room};
 use crate::spec::{GuestFds, GuestSpec, LogSpec, MountSpec, StartError};
 use crate::stdio::{self, Log};
-
-/// How many descriptors a guest may have open at once, as a container's default is on many hosts.
-const OPEN_FILES: usize = 1024;
+use crate::world::{ContainerWorld, Process};
 
 /// A guest that is ready.
 pub(crate) struct Prepared {
@@ -50,13 +48,19 @@ pub(crate) fn prepare(
     })?;
 
     let container = Arc::new(Container::new(&spec.limits));
-    let blocking = Blocking::new(spec.limits.blocking_ops as usize);
+    let blocking = Arc::clone(&container.blocking);
+    let world = Arc::new(ContainerWorld {
+        container: Arc::clone(&container),
+        root: root(fds.root, &spec.mounts, fds.mounts)?,
+        env: spec.env,
+        cwd: spec.cwd,
+        network: spec.network,
+    });
     let guest = Arc::new(Guest::new(
         spec.id,
         spec.name,
         spec.drain,
-        Arc::clone(&container),
-        Arc::clone(&blocking),
+        Arc::clone(&world),
     ));
     let log = open_log(spec.log.as_ref(), fds.log_dir, &blocking)?;
     let drained = watch::Sender::new(false);
@@ -80,32 +84,17 @@ pub(crate) fn prepare(
     }
     .map_err(|error| system("keep a listener", error))?;
 
-    let clock = {
-        let (container, blocking) = (Arc::downgrade(&container), Arc::clone(&blocking));
-        move || {
-            let own = container
-                .upgrade()
-                .map_or(0, |container| container.quota.used());
-            std::time::Duration::from_nanos(own).saturating_add(blocking.cpu_time())
-        }
-    };
-    let world = World {
-        root: root(fds.root, &spec.mounts, fds.mounts)?,
+    let process = world.process(Process {
         args: spec.args,
-        env: spec.env,
-        cwd: spec.cwd,
+        env: Vec::new(),
+        cwd: None,
         stdin,
         stdout,
         stderr: Arc::clone(&stderr),
-        tty: if spec.tty { Tty::ALL } else { Tty::default() },
-        network: spec.network,
+        tty: spec.tty,
         listeners: fds.listeners,
-        charge: Charge::to(container.memory.clone()),
-        blocking,
-        open_files: OPEN_FILES,
-        cpu_clock: Some(Arc::new(clock)),
-    };
-    let code = instance::code(program, world, container, spec.export)?;
+    });
+    let code = instance::code(program, process, container, spec.export)?;
     Ok(Prepared {
         guest,
         run: Box::new(Run {
@@ -210,7 +199,7 @@ fn invalid(field: &str, value: impl ToString, problem: String) -> StartError {
     }
 }
 
-fn system(what: &str, error: impl Error) -> StartError {
+pub(crate) fn system(what: &str, error: impl Error) -> StartError {
     StartError::System {
         what: what.to_owned(),
         message: chain(&error),

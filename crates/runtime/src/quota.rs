@@ -43,11 +43,14 @@ impl Quota {
         }
     }
 
-    /// Changes the quota. Debt is forgiven, so that who waits goes on with the new one.
+    /// Changes the quota. Debt is forgiven, so that who waits goes on with the new one; what
+    /// changes nothing forgives nothing, or who is told often would have more than its share.
     pub(crate) fn set(&self, cpu_milli: Option<u32>, now: Instant) {
         let per_period = per_period(cpu_milli);
         let mut account = self.account.lock().unwrap_or_else(PoisonError::into_inner);
-        self.per_period.store(per_period, Ordering::Relaxed);
+        if self.per_period.swap(per_period, Ordering::Relaxed) == per_period {
+            return;
+        }
         *account = Account {
             balance: signed(per_period),
             ends: now + PERIOD,
@@ -88,6 +91,12 @@ impl Quota {
                 .unwrap_or_else(PoisonError::into_inner)
                 .balance
                 <= signed(nanos)
+    }
+}
+
+impl wasi_host::CpuMeter for Quota {
+    fn spent(&self, nanos: u64) {
+        self.charge(nanos);
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! It must not know how guests are run, nor what the agent makes of what it is told.
 
+mod exec;
 mod spawn;
 
 use std::collections::HashMap;
@@ -263,6 +264,11 @@ impl Remote {
     /// Sends a call and waits for its answer.
     async fn call(&self, call: &Call, fds: Vec<OwnedFd>) -> Result<Answer, HostError> {
         let id = self.0.next.fetch_add(1, Ordering::Relaxed);
+        self.call_as(id, call, fds).await
+    }
+
+    /// As [`Remote::call`], under an id that was taken before.
+    async fn call_as(&self, id: u64, call: &Call, fds: Vec<OwnedFd>) -> Result<Answer, HostError> {
         let (sender, answer) = oneshot::channel();
         self.0.shared.waiting().answers.insert(id, sender);
         let _forget = Forget(&self.0.shared, id);

@@ -5,6 +5,7 @@
 //! not know how guests are run: a [`Service`] does that.
 
 mod child;
+mod exec;
 mod local;
 #[cfg(test)]
 mod tests;
@@ -24,8 +25,8 @@ use crate::protocol::frame::{self, Frame, FrameError};
 use crate::protocol::message::{Answer, Call, Hello, Layout, Request, Told};
 use crate::protocol::stream::{Outgoing, Reader, write_all};
 use crate::spec::{
-    GuestFds, GuestId, GuestSpec, GuestState, HostBudget, HostError, Limits, StartError, Started,
-    Stats,
+    ExecEnd, ExecError, ExecFds, ExecSpec, GuestFds, GuestId, GuestSpec, GuestState, HostBudget,
+    HostError, Limits, StartError, Started, Stats,
 };
 
 pub use self::child::guest_host_main;
@@ -47,6 +48,12 @@ pub(crate) trait Service: Send + Sync + 'static {
         spec: GuestSpec,
         fds: GuestFds,
     ) -> impl Future<Output = Result<Started, StartError>> + Send;
+    /// Dropped, it ends the exec.
+    fn exec(
+        &self,
+        spec: ExecSpec,
+        fds: ExecFds,
+    ) -> impl Future<Output = Result<ExecEnd, ExecError>> + Send;
     fn stop(
         &self,
         id: &GuestId,
@@ -121,6 +128,7 @@ async fn connect<S: Service>(service: Arc<S>, socket: UnixStream, close: watch::
         close,
         calls: Arc::new(Semaphore::new(MAX_CALLS)),
         subscriptions: HashMap::new(),
+        execs: HashMap::new(),
     };
     let reader = Reader::new(Arc::clone(&socket));
     let writing = write_all(&socket, outgoing);
@@ -165,6 +173,7 @@ struct Connection<S> {
     close: watch::Sender<bool>,
     calls: Arc<Semaphore>,
     subscriptions: HashMap<u64, AbortHandle>,
+    execs: HashMap<u64, AbortHandle>,
 }
 
 impl<S> Drop for Connection<S> {
@@ -173,7 +182,7 @@ impl<S> Drop for Connection<S> {
             // They tell the last ends, and stop by themselves.
             return;
         }
-        for task in self.subscriptions.values() {
+        for task in self.subscriptions.values().chain(self.execs.values()) {
             task.abort();
         }
     }
@@ -211,6 +220,11 @@ impl<S: Service> Connection<S> {
                 if let Some(task) = self.subscriptions.remove(&subscription) {
                     task.abort();
                 }
+                self.answer(id, Answer::Done, permit);
+            }
+            Ok(Call::Exec { spec, fds }) => self.exec(id, *spec, fds, frame, permit),
+            Ok(Call::Cancel { exec }) => {
+                self.cancel(exec);
                 self.answer(id, Answer::Done, permit);
             }
             Ok(call) => {
@@ -290,28 +304,42 @@ async fn execute<S: Service>(service: &S, call: Call, frame: Frame) -> Answer {
             Answer::Done
         }
         // They are the connection's own.
-        Call::Subscribe | Call::Unsubscribe { .. } => Answer::Done,
+        Call::Subscribe | Call::Unsubscribe { .. } | Call::Exec { .. } | Call::Cancel { .. } => {
+            Answer::Done
+        }
     }
 }
 
 async fn start<S: Service>(service: &S, spec: GuestSpec, layout: &Layout, frame: Frame) -> Answer {
-    let lost = frame.announced.saturating_sub(frame.fds.len());
-    if !frame.complete() {
-        return Answer::NotStarted(StartError::System {
-            what: "receive the guest's descriptors".to_owned(),
-            message: format!(
-                "{lost} of {} were lost: the guest host has no room for more (RLIMIT_NOFILE)",
-                frame.announced
-            ),
-        });
+    if let Err(lost) = check_whole(&frame) {
+        return Answer::NotStarted(lost);
     }
     let Some(fds) = layout.take(frame.fds) else {
-        return Answer::NotUnderstood("the descriptors are not those that are laid out".to_owned());
+        return not_as_laid_out();
     };
     match service.start(spec, fds).await {
         Ok(started) => Answer::Started(started),
         Err(error) => Answer::NotStarted(error),
     }
+}
+
+/// Refuses a call some of whose descriptors did not come.
+fn check_whole(frame: &Frame) -> Result<(), StartError> {
+    if frame.complete() {
+        return Ok(());
+    }
+    let lost = frame.announced.saturating_sub(frame.fds.len());
+    Err(StartError::System {
+        what: "receive the guest's descriptors".to_owned(),
+        message: format!(
+            "{lost} of {} were lost: the guest host has no room for more (RLIMIT_NOFILE)",
+            frame.announced
+        ),
+    })
+}
+
+fn not_as_laid_out() -> Answer {
+    Answer::NotUnderstood("the descriptors are not those that are laid out".to_owned())
 }
 
 fn send_answer(

@@ -4,12 +4,16 @@
 //! [`GuestFds`] beside it as descriptors. Nothing here knows Wasmtime, the protocol or Kubernetes;
 //! a reason that a pod's status shows is only ever the text of [`StartError::reason`].
 
+mod exec;
+
 use std::fmt;
 use std::os::fd::OwnedFd;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use wasi_host::Network;
+
+pub use self::exec::{ExecEnd, ExecError, ExecFds, ExecSpec};
 
 /// One run of one container.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

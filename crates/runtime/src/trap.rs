@@ -58,6 +58,16 @@ impl Ending {
         }
     }
 
+    /// It was an exec, and its container has ended.
+    pub(crate) fn container_ended() -> Ending {
+        Ending {
+            code: KILLED,
+            kind: ExitKind::Stopped,
+            message: "its container has ended".to_owned(),
+            report: String::new(),
+        }
+    }
+
     /// Its container has passed its memory budget.
     pub(crate) fn out_of_memory(over: &OverBudget) -> Ending {
         Ending {

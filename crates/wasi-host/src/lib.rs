@@ -25,7 +25,7 @@ mod pollable;
 pub mod stdio;
 mod world;
 
-pub use blocking::{Blocking, Unfinished};
+pub use blocking::{Blocking, CpuMeter, Unfinished};
 pub use held::{Budget, Charge};
 pub use network::{Face, Network, is_of_local_pods};
 pub use p1::add_p1;

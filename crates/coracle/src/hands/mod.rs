@@ -1,7 +1,14 @@
 //! The hands: executes the actions that `lifecycle` decides, through the store, the volumes, the
 //! compiler and the guest host. Decides nothing: a failure is told, never retried here.
 
+#[allow(
+    dead_code,
+    reason = "who answers the control socket calls it, and it comes before"
+)]
+mod exec;
 mod images;
+#[allow(dead_code, reason = "as exec, which it serves")]
+mod lookup;
 mod pod;
 mod prepare;
 mod start;
@@ -22,6 +29,8 @@ use crate::cli::stdio::Attach;
 use crate::dirs::Dirs;
 use crate::program::sentence;
 use crate::progress::Reporter;
+#[allow(unused_imports, reason = "as exec")]
+pub(crate) use exec::{ExecFailure, ExecStreams};
 use images::Resolved;
 use prepare::Prepared;
 

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::spec::{
-    Exited, GuestFds, GuestId, GuestSpec, GuestState, HostBudget, HostError, Limits, StartError,
-    Started, Stats,
+    ExecEnd, ExecError, ExecFds, ExecSpec, Exited, GuestFds, GuestId, GuestSpec, GuestState,
+    HostBudget, HostError, Limits, StartError, Started, Stats,
 };
 
 /// The oldest version of this protocol that is understood.
@@ -20,6 +20,9 @@ const OLDEST: u32 = 1;
 
 /// The newest.
 const NEWEST: u32 = 1;
+
+/// The capability to run execs: [`Call::Exec`] and [`Call::Cancel`].
+pub(crate) const EXEC: &str = "exec";
 
 /// The first message of each side.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,8 +48,13 @@ impl Hello {
             newest: NEWEST,
             binary: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
-            capabilities: Vec::new(),
+            capabilities: vec![EXEC.to_owned()],
         }
+    }
+
+    /// Whether it can do what is not in version 1.
+    pub(crate) fn can(&self, capability: &str) -> bool {
+        self.capabilities.iter().any(|can| can == capability)
     }
 
     /// The version that both understand, if there is one.
@@ -110,6 +118,19 @@ pub(crate) enum Call {
         /// The id of its request.
         subscription: u64,
     },
+    /// Run a module in a running container; its descriptors come along. Answered once it has ended.
+    /// It ends with the connection, too: nobody else waits for it.
+    Exec {
+        /// Which.
+        spec: Box<ExecSpec>,
+        /// What the descriptors are.
+        fds: ExecLayout,
+    },
+    /// End an exec, which is then not answered. One that has ended is none.
+    Cancel {
+        /// The id of its request.
+        exec: u64,
+    },
     /// End every guest and then the guest host.
     Shutdown,
 }
@@ -162,6 +183,10 @@ pub(crate) enum Answer {
     Budget(HostBudget),
     /// The guest was not started.
     NotStarted(StartError),
+    /// The exec has ended.
+    ExecEnded(ExecEnd),
+    /// The exec did not run.
+    NotExecuted(ExecError),
     /// It was not done.
     Failed(HostError),
     /// This guest host does not know the call, or not in this form.
@@ -205,10 +230,6 @@ impl Layout {
     /// Takes them up again; `None` if they are more or fewer than laid out.
     pub(crate) fn take(&self, fds: Vec<OwnedFd>) -> Option<GuestFds> {
         let mut fds = fds.into_iter();
-        let optional = |there: bool, fds: &mut std::vec::IntoIter<OwnedFd>| match there {
-            true => fds.next().map(Some),
-            false => Some(None),
-        };
         let taken = GuestFds {
             code: fds.next()?,
             root: fds.next()?,
@@ -220,6 +241,46 @@ impl Layout {
             listeners: several(&mut fds, self.listeners)?,
         };
         fds.next().is_none().then_some(taken)
+    }
+}
+
+/// What the descriptors of an exec are, in this order: code, standard input, output and error.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ExecLayout {
+    stdin: bool,
+    stdout: bool,
+    stderr: bool,
+}
+
+impl ExecLayout {
+    /// Lays an exec's descriptors out.
+    pub(crate) fn of(fds: ExecFds) -> (ExecLayout, Vec<OwnedFd>) {
+        let layout = ExecLayout {
+            stdin: fds.stdin.is_some(),
+            stdout: fds.stdout.is_some(),
+            stderr: fds.stderr.is_some(),
+        };
+        let streams = [fds.stdin, fds.stdout, fds.stderr].into_iter().flatten();
+        (layout, std::iter::once(fds.code).chain(streams).collect())
+    }
+
+    /// Takes them up again; `None` if they are more or fewer than laid out.
+    pub(crate) fn take(&self, fds: Vec<OwnedFd>) -> Option<ExecFds> {
+        let mut fds = fds.into_iter();
+        let taken = ExecFds {
+            code: fds.next()?,
+            stdin: optional(self.stdin, &mut fds)?,
+            stdout: optional(self.stdout, &mut fds)?,
+            stderr: optional(self.stderr, &mut fds)?,
+        };
+        fds.next().is_none().then_some(taken)
+    }
+}
+
+fn optional(there: bool, fds: &mut std::vec::IntoIter<OwnedFd>) -> Option<Option<OwnedFd>> {
+    match there {
+        true => fds.next().map(Some),
+        false => Some(None),
     }
 }
 

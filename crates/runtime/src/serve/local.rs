@@ -6,8 +6,8 @@ use super::Service;
 use crate::events::Events;
 use crate::local::{Local, LocalConfig};
 use crate::spec::{
-    GuestFds, GuestId, GuestSpec, GuestState, HostBudget, HostError, Limits, StartError, Started,
-    Stats,
+    ExecEnd, ExecError, ExecFds, ExecSpec, GuestFds, GuestId, GuestSpec, GuestState, HostBudget,
+    HostError, Limits, StartError, Started, Stats,
 };
 
 /// The guests of a process that is there for them.
@@ -22,6 +22,10 @@ pub(super) fn local_service() -> Result<Local, String> {
 impl Service for Local {
     async fn start(&self, spec: GuestSpec, fds: GuestFds) -> Result<Started, StartError> {
         Local::start(self, spec, fds).await
+    }
+
+    async fn exec(&self, spec: ExecSpec, fds: ExecFds) -> Result<ExecEnd, ExecError> {
+        Local::exec(self, spec, fds).await
     }
 
     async fn stop(&self, id: &GuestId, grace: Duration) -> Result<(), HostError> {

@@ -220,7 +220,7 @@ async fn guests_of_one_file_share_its_code() {
 }
 
 /// A component whose `run` is of a body that returns 0 for success and 1 for failure.
-fn component(body: &str) -> String {
+pub(super) fn component(body: &str) -> String {
     format!(
         r#"(component
             (core module $main (memory (export "memory") 1) (func $inner (export "inner") (result i32) {body}))

@@ -7,6 +7,7 @@
 )]
 
 mod ends;
+mod exec;
 mod limits;
 mod orders;
 mod streams;

@@ -10,6 +10,7 @@ use crate::instance::Code;
 use crate::room::{Needs, Room};
 use crate::spec::{ExitKind, GuestId, HostError, Limits, Phase, StartError};
 use crate::ticker::Ticker;
+use crate::world::ContainerWorld;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -193,14 +194,17 @@ fn guest_of(
         attempt: 0,
     };
     let container = Arc::new(Container::new(&Limits::default()));
-    let blocking = wasi_host::Blocking::new(1);
-    let guest = Guest::new(
-        id,
-        "default/pod/main".to_owned(),
-        false,
+    let blocking = Arc::clone(&container.blocking);
+    let root = std::fs::File::open("/").unwrap().into();
+    let world = ContainerWorld {
         container,
-        Arc::clone(&blocking),
-    );
+        root: wasi_host::fs::Root::new(root, Vec::new()).unwrap(),
+        env: Vec::new(),
+        cwd: "/".to_owned(),
+        network: wasi_host::Network::default(),
+    };
+    let name = "default/pod/main".to_owned();
+    let guest = Guest::new(id, name, false, Arc::new(world));
     let run = Run {
         code: code(blocking),
         stderr: Arc::new(wasi_host::stdio::NullSink),

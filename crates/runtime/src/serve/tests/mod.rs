@@ -6,6 +6,7 @@
     clippy::indexing_slicing
 )]
 
+mod exec;
 mod raw;
 
 use std::ffi::OsString;
