@@ -7,7 +7,8 @@
 //! <root>/pods/<uid>/containers/<name>/<run>/    a run's root: what it wrote
 //! <root>/pods/<uid>/volumes/<name>/             the pod's emptyDirs
 //! <root>/logs/<ns>_<pod>_<uid>/<name>/<run>.log what its guests said
-//! <root>/runs/<uid>                             held by the `coracle run` of that pod
+//! <root>/runs/<id>/                             a session: its lock, control socket and records
+//! <root>/names/<ns>/<pod>                       which session has a pod of that name
 //! <root>/guest-host.sock                        the guest host
 //! ```
 
@@ -51,6 +52,21 @@ impl Dirs {
 
     pub(crate) fn runs(&self) -> PathBuf {
         self.root.join("runs")
+    }
+
+    /// The folder of one session.
+    pub(crate) fn session(&self, id: &str) -> PathBuf {
+        self.runs().join(id)
+    }
+
+    /// Which names of pods are taken.
+    pub(crate) fn names(&self) -> PathBuf {
+        self.root.join("names")
+    }
+
+    /// The logs of all pods.
+    pub(crate) fn all_logs(&self) -> PathBuf {
+        self.root.join("logs")
     }
 
     pub(crate) fn root(&self) -> &Path {

@@ -7,12 +7,12 @@ mod dirs;
 mod dns;
 mod facts;
 mod hands;
+mod local;
 mod node;
 mod outlet;
 mod program;
 mod progress;
 mod run;
-mod runs;
 
 use std::process::ExitCode;
 
@@ -45,8 +45,14 @@ fn main() -> ExitCode {
 fn dispatch(cli: Cli) -> anyhow::Result<u8> {
     match cli.command {
         Command::Run(args) => run::run(*args),
+        Command::Ps(args) => cli::ps::run(&args),
+        Command::Logs(args) => cli::logs::run(&args),
+        Command::Stop(args) => cli::stop::stop(&args),
+        Command::Rm(args) => cli::stop::rm(&args),
+        Command::Inspect(args) => cli::inspect::run(&args),
         Command::Node(args) => node::run(*args),
         Command::Internal(Internal::Compile) => runtime::compile_child(),
+        Command::Internal(Internal::Session) => local::detach::main(),
         Command::Internal(Internal::GuestHost { root: _ }) => {
             program::log("info");
             runtime::guest_host_main()

@@ -3,10 +3,16 @@
 //! Decides nothing about pods: a command turns its arguments into a Pod or a configuration and
 //! hands it on.
 
+pub(crate) mod inspect;
+pub(crate) mod logs;
 pub(crate) mod node;
+pub(crate) mod output;
+pub(crate) mod place;
+pub(crate) mod ps;
 pub(crate) mod quantity;
 pub(crate) mod run;
 pub(crate) mod stdio;
+pub(crate) mod stop;
 
 use std::path::PathBuf;
 
@@ -26,6 +32,16 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run one image or module on this machine, with no cluster
     Run(Box<run::Args>),
+    /// List the pods of this machine
+    Ps(ps::Args),
+    /// Print what the guests of a pod said
+    Logs(logs::Args),
+    /// End pods, gracefully
+    Stop(stop::StopArgs),
+    /// Remove pods, their records and their logs
+    Rm(stop::RmArgs),
+    /// Print all that is known of pods
+    Inspect(inspect::Args),
     /// Join a cluster as a node, and run the pods that are bound to it
     Node(Box<node::Args>),
     /// What coracle runs of itself; not for people
@@ -38,6 +54,8 @@ pub(crate) enum Command {
 pub(crate) enum Internal {
     /// Compile one module; speaks through inherited descriptors
     Compile,
+    /// Hold pods in the background; speaks through inherited descriptors
+    Session,
     /// Run guests for an agent; speaks through inherited descriptors
     GuestHost {
         /// The root folder that it serves

@@ -13,6 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::quantity;
 use super::stdio::Attach;
+use crate::local::names;
 
 /// What `coracle run` takes.
 #[derive(Debug, clap::Args)]
@@ -24,8 +25,12 @@ Examples:
   coracle run -e MODE=test -v .:/data app.wasm ls   variables, a folder, arguments
   coracle run -it oci-archive:python.tar            an image from an archive, with a terminal
   coracle run --memory 64Mi --cpus 0.5 localhost:5000/app:1
+  coracle run -d --name web --restart always server.wasm      in the background
+  coracle ps; coracle logs -f web; coracle rm -f web           what became of it, and its end
 
-The guest's exit code is coracle's own. Ctrl-C stops the guest gracefully, a second one at once."
+The guest's exit code is coracle's own. Ctrl-C stops the guest gracefully, a second one at once.
+Without -d nothing is kept when the guest has ended, and its output goes to the terminal alone; with
+-d, ps, logs and inspect tell of the pod until coracle rm, unless --rm is given."
 )]
 pub(crate) struct Args {
     /// Keep standard input open and give it to the guest
@@ -34,6 +39,21 @@ pub(crate) struct Args {
     /// Give the guest a terminal
     #[arg(short, long)]
     tty: bool,
+    /// Run in the background, and print the pod's name once it has begun
+    #[arg(short, long, conflicts_with_all = ["interactive", "tty"])]
+    pub(crate) detach: bool,
+    /// The pod's name; made of the image's and a few random letters if left out
+    #[arg(long, value_name = "NAME", value_parser = pod_name_of)]
+    name: Option<String>,
+    /// Keep nothing of the pod once it has ended, as without -d
+    #[arg(long)]
+    pub(crate) rm: bool,
+    /// When to start the guest again once it has ended
+    #[arg(long, value_name = "POLICY", default_value = "no")]
+    restart: Restart,
+    /// Seconds that the guest may take to end when it is stopped
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..))]
+    stop_timeout: u32,
     /// Set a variable; without a value, take coracle's own
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     env: Vec<String>,
@@ -79,6 +99,25 @@ enum Pull {
     Never,
 }
 
+/// docker's and podman's words for restartPolicy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Restart {
+    /// Never
+    No,
+    /// When it failed
+    OnFailure,
+    /// Whenever it has ended
+    Always,
+}
+
+/// Checks a pod's name.
+fn pod_name_of(text: &str) -> Result<String, String> {
+    match names::is_name(text) {
+        true => Ok(text.to_owned()),
+        false => Err(names::help(text)),
+    }
+}
+
 /// The annotation-free container's name in a Pod that `run` makes.
 pub(crate) const CONTAINER: &str = "main";
 
@@ -108,7 +147,7 @@ impl Args {
                 "--entrypoint {entrypoint}: {word} is a module and holds no other; run that module, or an image"
             );
         }
-        let name = pod_name(word, uid);
+        let name = self.name.clone().unwrap_or_else(|| pod_name(word, uid));
         let (volumes, mounts) = volumes(&self.volume)?;
         let limits = [("memory", &self.memory), ("cpu", &self.cpus)]
             .into_iter()
@@ -158,8 +197,15 @@ impl Args {
             },
             spec: Some(PodSpec {
                 containers: vec![container],
-                restart_policy: Some("Never".to_owned()),
-                termination_grace_period_seconds: Some(10),
+                restart_policy: Some(
+                    match self.restart {
+                        Restart::No => "Never",
+                        Restart::OnFailure => "OnFailure",
+                        Restart::Always => "Always",
+                    }
+                    .to_owned(),
+                ),
+                termination_grace_period_seconds: Some(self.stop_timeout.into()),
                 automount_service_account_token: Some(false),
                 volumes: (!volumes.is_empty()).then_some(volumes),
                 ..PodSpec::default()

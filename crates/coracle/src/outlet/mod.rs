@@ -1,7 +1,5 @@
-//! Where the agent's results go: the terminal of a `run`, or a cluster.
+//! Where the agent's results go with `coracle node`: a cluster. Those of a session go to its board.
 
 mod cluster;
-mod terminal;
 
 pub(crate) use cluster::ClusterOutlet;
-pub(crate) use terminal::{End, TerminalOutlet};
