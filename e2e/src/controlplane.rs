@@ -20,16 +20,16 @@ use crate::pki::{Identity, Pki};
 use crate::programs::Programs;
 
 /// How long the control plane may take to answer, on a machine that is busy with other tests.
-const READY: Duration = Duration::from_secs(120);
+const READY: Duration = Duration::from_secs(300);
 
 /// How long a test waits for a pod to become what it expects.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A running control plane. Dropping it ends its processes and removes its folder; so does the death of this process.
 pub struct ControlPlane {
     // Declared, and so dropped, in this order: who reads, who is read, and the folder of both.
     apiserver: Mutex<Option<Process>>,
-    _etcd: Process,
+    etcd: Mutex<Process>,
     ports: Ports,
     pki: Pki,
     admin: PathBuf,
@@ -78,7 +78,7 @@ impl ControlPlane {
         let admin = pki.kubeconfig("admin", &Identity::admin(), &ports.server())?;
         let plane = ControlPlane {
             apiserver: Mutex::new(Some(apiserver)),
-            _etcd: etcd,
+            etcd: Mutex::new(etcd),
             ports,
             pki,
             admin,
@@ -116,17 +116,16 @@ impl ControlPlane {
     async fn await_ready(&self) -> Result<()> {
         let client = self.admin().await?;
         let ready = poll(READY, || async {
-            match self.api_server_ended() {
-                Some(why) => Some(Err(why)),
+            match self.ended() {
+                Some(ended) => Some(Err(ended)),
                 None => is_ready(&client).await.then_some(Ok(())),
             }
         });
         match ready.await {
             Some(Ok(())) => Ok(()),
-            Some(Err(why)) => bail!(
-                "kube-apiserver ended ({why}):\n{}",
-                self.tail("kube-apiserver")
-            ),
+            Some(Err((program, why))) => {
+                bail!("{program} ended ({why}):\n{}", self.tail(program))
+            }
             None => bail!(
                 "kube-apiserver isn't ready after {READY:?}:\n{}",
                 self.tail("kube-apiserver")
@@ -134,16 +133,22 @@ impl ControlPlane {
         }
     }
 
-    fn api_server_ended(&self) -> Option<String> {
-        let mut process = self
+    /// Which of the two has ended, and how. Without etcd the API server would wait for ever.
+    fn ended(&self) -> Option<(&'static str, String)> {
+        let mut etcd = self.etcd.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut apiserver = self
             .apiserver
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let ended = process.as_mut()?.ended();
-        ended.map_or_else(
-            |error| Some(error.to_string()),
-            |status| status.map(|status| status.to_string()),
-        )
+        let how = |process: &mut Process| {
+            process.ended().map_or_else(
+                |error| Some(error.to_string()),
+                |status| status.map(|status| status.to_string()),
+            )
+        };
+        how(&mut etcd)
+            .map(|why| ("etcd", why))
+            .or_else(|| Some(("kube-apiserver", how(apiserver.as_mut()?)?)))
     }
 
     fn tail(&self, program: &str) -> String {
@@ -257,7 +262,7 @@ impl ControlPlane {
     /// the failure. Returns the pod as it then was.
     ///
     /// # Errors
-    /// After a minute, with the pod as it is.
+    /// After five minutes, with the pod as it is.
     pub async fn await_pod(
         &self,
         namespace: &str,

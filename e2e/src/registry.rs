@@ -12,7 +12,7 @@ use crate::child::Process;
 use crate::programs::Programs;
 
 /// How long it may take to listen.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Between two tries to connect: an external process tells nobody when it listens.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -31,6 +31,17 @@ impl Registry {
     /// # Errors
     /// If it isn't built, or does not listen.
     pub async fn start() -> Result<Registry> {
+        // Between finding a free port and listening on it, somebody else may take it.
+        for _ in 0..4 {
+            match Registry::try_start().await {
+                Err(error) if format!("{error:#}").contains("address already in use") => {}
+                started => return started,
+            }
+        }
+        Registry::try_start().await
+    }
+
+    async fn try_start() -> Result<Registry> {
         let program = Programs::find()?.path("registry");
         let folder = tempfile::Builder::new()
             .prefix("coracle-registry-")
@@ -134,13 +145,17 @@ impl Registry {
 
     async fn listening(&mut self) -> Result<()> {
         let waiting = async {
-            while TcpStream::connect(&self.address).await.is_err() {
+            loop {
+                let answers = TcpStream::connect(&self.address).await.is_ok();
+                // Asked second: if it lives, it is not somebody else who answers at its port.
                 if let Some(status) = self.process.ended()? {
                     bail!("the registry ended ({status}): {}", self.log());
                 }
+                if answers {
+                    return Ok(());
+                }
                 tokio::time::sleep(PAUSE).await;
             }
-            Ok(())
         };
         match tokio::time::timeout(PATIENCE, waiting).await {
             Ok(listening) => listening,

@@ -92,7 +92,7 @@ impl Scene {
                 .is_some_and(|all| all.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
         };
         tokio::time::timeout(
-            std::time::Duration::from_secs(60),
+            std::time::Duration::from_secs(300),
             await_condition(nodes, self.name, ready),
         )
         .await

@@ -421,7 +421,9 @@ fn floods(guest: Guest) {
             );
         }
     }
-    let mut running = Root::shared().start([built(guest).unwrap().to_str().unwrap(), "64"]);
+    // Far more than could be written before the reader has gone.
+    let module = built(guest).unwrap();
+    let mut running = Root::shared().start([module.to_str().unwrap(), "1000000"]);
     running.line();
     running.close_stdout();
     assert_eq!(

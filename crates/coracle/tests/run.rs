@@ -261,7 +261,8 @@ fn standard_input_is_given_when_asked_for() {
     }
 }
 
-/// The bound is from above: beside busy neighbours a guest gets less, and never more.
+/// The bound is from above: beside busy neighbours a guest gets less, and never more. What a turn took
+/// too much is paid later, so the share is looked at until it is kept, for as long as it takes.
 #[test]
 fn cpus_bound_the_time_that_a_guest_takes() {
     let Some(module) = built(Guest::RustSpinner) else {
@@ -270,15 +271,16 @@ fn cpus_bound_the_time_that_a_guest_takes() {
     let mut running = Root::shared().start(["--cpus", "0.25", module.to_str().unwrap()]);
     assert_eq!(running.line(), "spinning");
     let (begun, before) = (Instant::now(), running.cpu_time());
-    assert!(
-        !running.ends_within(Duration::from_secs(3)),
-        "a spinner ended"
-    );
-    let share = (running.cpu_time() - before).as_secs_f64() / begun.elapsed().as_secs_f64();
-    assert!(
-        share > 0.0 && share < 0.35,
-        "{share} of a CPU, and the limit is 0.25"
-    );
+    let share = loop {
+        let ended = running.ends_within(Duration::from_secs(1));
+        assert!(!ended, "a spinner ended");
+        let took = (running.cpu_time() - before).as_secs_f64();
+        let share = took / begun.elapsed().as_secs_f64();
+        if (took > 0.3 && share < 0.30) || begun.elapsed() > Duration::from_secs(300) {
+            break share;
+        }
+    };
+    assert!(share < 0.30, "{share} of a CPU, and the limit is 0.25");
     running.signal(rustix::process::Signal::TERM);
     assert_eq!(running.end().code, Some(143));
 }

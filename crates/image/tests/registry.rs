@@ -456,13 +456,11 @@ async fn failures_that_stay() {
     let error = pull(&silent, "app:v1", &options).await.1.unwrap_err();
     assert!(error.to_string().contains("timed out"), "{error}");
 
-    let gone = TcpListener::bind("127.0.0.1:0")
-        .await
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    // Bound, so that nobody else gets the port, and not listened at.
+    let gone = tokio::net::TcpSocket::new_v4().unwrap();
+    gone.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let registry = Registry {
-        address: gone,
+        address: gone.local_addr().unwrap(),
         asked: Arc::default(),
     };
     let error = pull(&registry, "app:v1", &quick()).await.1.unwrap_err();

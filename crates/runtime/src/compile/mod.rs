@@ -102,6 +102,8 @@ struct Inner {
     program: Program,
     limits: CompileLimits,
     permits: Arc<Semaphore>,
+    /// Held by who asks a child for the key until it is learnt, so that it is asked once.
+    asking: tokio::sync::Mutex<()>,
     /// One child at a time tells the key; it does not queue behind compilations.
     identify: Arc<Semaphore>,
     /// What is being compiled now; the future lives as long as somebody waits for it.
@@ -139,6 +141,7 @@ impl Compiler {
             },
             limits,
             permits: Arc::new(Semaphore::new(share.children)),
+            asking: tokio::sync::Mutex::default(),
             identify: Arc::new(Semaphore::new(1)),
             running: Mutex::default(),
             key: Mutex::default(),
@@ -252,11 +255,13 @@ impl Compiler {
             return Ok(key);
         }
         let inner = &self.0;
-        let permit = permit(&inner.identify).await?;
-        // Whoever held the permit before may have asked.
+        // The child's permit does not do for this: it comes back before the answer is learnt.
+        let _asking = inner.asking.lock().await;
+        // Whoever asked before may have learnt it.
         if let Some(key) = self.known_key() {
             return Ok(key);
         }
+        let permit = permit(&inner.identify).await?;
         let job = Job::start(
             &inner.program,
             &inner.limits,

@@ -1,5 +1,7 @@
 //! Memory, CPU and the host's room.
 
+use std::time::{Duration, Instant};
+
 use super::{Host, command};
 use crate::local::LocalConfig;
 use crate::spec::{ExitKind, Limits, StartError};
@@ -46,10 +48,7 @@ async fn passing_the_memory_budget_ends_that_container_alone() {
         "all is given back"
     );
     assert!(host.local.stats(&other).unwrap().memory_bytes >= 64 << 10);
-    host.local
-        .stop(&other, std::time::Duration::ZERO)
-        .await
-        .unwrap();
+    host.local.stop(&other, Duration::ZERO).await.unwrap();
 }
 
 #[tokio::test]
@@ -101,10 +100,7 @@ async fn tables_and_touched_stacks_count() {
     let deep = host.start(host.guest(&command(stack))).await;
     host.logged(&deep, "stdout F ready").await;
     assert!(host.local.stats(&deep).unwrap().memory_bytes > 2 << 20);
-    host.local
-        .stop(&deep, std::time::Duration::ZERO)
-        .await
-        .unwrap();
+    host.local.stop(&deep, Duration::ZERO).await.unwrap();
 
     let (mut spec, fds) = host.guest(&command(
         &stack.replace("(call $sleep)", "(drop (memory.grow (i32.const 1)))"),
@@ -144,28 +140,31 @@ async fn limits_can_be_changed_while_it_runs() {
     }
 }
 
+/// What a guest took too much is a debt that it pays before it goes on, so that sooner or later it
+/// has had no more than its share. Without a limit it has had all of the time, and that never comes.
 #[tokio::test]
 async fn a_cpu_limit_is_kept_over_time() {
     let host = Host::new();
-    let wat = command(
-        r#"(func (export "_start") (local $n i32)
-            (local.set $n (i32.const 60000000))
-            (loop $again (br_if $again (local.tee $n (i32.sub (local.get $n) (i32.const 1))))))"#,
-    );
+    let wat = command(r#"(func (export "_start") (call $ready) (call $spin))"#);
     let (mut spec, fds) = host.guest(&wat);
     spec.limits.cpu_milli = Some(50);
-    let exited = host.run((spec, fds)).await;
-    let took = exited
-        .finished_at
-        .duration_since(exited.started_at)
-        .as_secs_f64();
-    let cpu = host.local.stats(&exited.id).unwrap().cpu_nanos as f64 / 1e9;
-    assert!(cpu > 0.005, "{cpu}: it was to be more than a turn");
-    // 5 ms of each 100: the last turn, of 4 ms and what the machine adds, may be in debt.
-    assert!(
-        took >= (cpu - 0.020) / 0.050 - 0.100,
-        "{cpu} s of CPU time in {took} s"
-    );
+    let begun = Instant::now();
+    let id = host.start((spec, fds)).await;
+    let kept = async {
+        loop {
+            // The time is looked at first: it is never more than what the guest had.
+            let share = begun.elapsed().as_secs_f64() * 0.050;
+            let cpu = host.local.stats(&id).unwrap().cpu_nanos as f64 / 1e9;
+            // Several turns, and of the period that has begun no more than its whole share.
+            if cpu > 0.020 && cpu <= share + 0.005 {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let kept = tokio::time::timeout(Duration::from_secs(300), kept).await;
+    assert!(kept.is_ok(), "{:?}", host.local.stats(&id));
+    host.local.stop(&id, Duration::ZERO).await.unwrap();
 }
 
 #[tokio::test]
@@ -178,7 +177,7 @@ async fn cpu_time_is_that_of_the_guest_alone() {
         .await;
     host.logged(&idle, "stdout F ready").await;
     let busy = r#"(func (export "_start") (local $n i32)
-        (local.set $n (i32.const 20000000))
+        (local.set $n (i32.const 200000000))
         (loop $again (br_if $again (local.tee $n (i32.sub (local.get $n) (i32.const 1))))))"#;
     let busy = host.run_text(&command(busy)).await;
     let (idle_cpu, busy_cpu) = [&idle, &busy.id]
@@ -188,10 +187,7 @@ async fn cpu_time_is_that_of_the_guest_alone() {
         0 < idle_cpu && idle_cpu * 4 < busy_cpu,
         "{idle_cpu} and {busy_cpu}"
     );
-    host.local
-        .stop(&idle, std::time::Duration::ZERO)
-        .await
-        .unwrap();
+    host.local.stop(&idle, Duration::ZERO).await.unwrap();
 }
 
 #[tokio::test]
@@ -225,22 +221,29 @@ async fn one_guest_too_many_for_the_host_is_refused_with_what_to_raise() {
     );
     assert!(error.retryable() && error.to_string().contains("ulimit -n"));
     assert_eq!(host.local.budget().guests, 2);
-    host.local
-        .stop(&first, std::time::Duration::ZERO)
-        .await
-        .unwrap();
+    host.local.stop(&first, Duration::ZERO).await.unwrap();
     let third = host.start(host.guest(&sleeper)).await;
     for id in [second, third] {
-        host.local
-            .stop(&id, std::time::Duration::ZERO)
-            .await
-            .unwrap();
+        host.local.stop(&id, Duration::ZERO).await.unwrap();
     }
     assert_eq!(host.local.budget().descriptors.used, 0);
 }
 
+/// In a process of its own: other tests map as well.
+#[test]
+fn the_promised_mappings_are_no_fewer_than_a_guest_has() {
+    let alone = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["tests::limits::mappings_of_guests", "--exact", "--ignored"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&alone.stdout);
+    let ran = said.contains("1 passed");
+    assert!(alone.status.success() && ran, "{said}");
+}
+
 #[tokio::test]
-async fn the_promised_mappings_are_no_fewer_than_a_guest_has() {
+#[ignore = "the test above runs it"]
+async fn mappings_of_guests() {
     let host = Host::new();
     let sleeper = command(r#"(func (export "_start") (call $ready) (call $sleep))"#);
     let (_, fds) = host.guest(&sleeper);
@@ -265,7 +268,6 @@ async fn the_promised_mappings_are_no_fewer_than_a_guest_has() {
         (mappings() - before) as f64 / 100.0,
         (host.local.budget().mappings.used - promised) / 100,
     );
-    // Other tests map as well, a little.
     assert!(
         each <= promise as f64 + 0.5,
         "{each} mappings a guest, and {promise} are promised"

@@ -1,12 +1,13 @@
 //! Children that are slow, hungry, many, unwanted or dead.
 
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
-
 use super::*;
 
+/// The usual limits, but for the clock's: a child is nice, and waits long beside busy neighbours.
 fn limits() -> CompileLimits {
-    CompileLimits::default()
+    CompileLimits {
+        wall: Duration::from_secs(24 * 3600),
+        ..CompileLimits::default()
+    }
 }
 
 async fn refused(limits: CompileLimits) -> CompileError {
@@ -58,8 +59,7 @@ async fn a_hungry_module_meets_the_limit_of_memory() {
 #[tokio::test]
 async fn a_child_that_dies_is_told_with_its_last_words() {
     let cache = scratch();
-    let exe = script(cache.path(), "echo 'no luck today' >&2; kill -9 $$");
-    let compiler = Compiler::new(cache.path(), &exe, &[], limits()).unwrap();
+    let compiler = after("echo 'no luck today' >&2; kill -9 $$", cache.path());
     let error = compiler.code(&source(HELLO), |_| ()).await.unwrap_err();
     assert!(
         error.to_string().contains("signal 9: no luck today"),
@@ -80,22 +80,21 @@ async fn a_binary_that_is_not_there_is_told() {
     );
 }
 
-/// A stand-in for the binary that does something first.
-fn script(folder: &Path, first: &str) -> PathBuf {
-    let path = folder.join("tmp-child.sh");
+/// A compiler whose children do something in a shell first. Nothing is written that would then be
+/// executed: a child of another thread's might still hold it open for writing (ETXTBSY).
+fn after(first: &str, cache: &Path) -> Compiler {
     let this = std::env::current_exe().unwrap();
-    let script = format!("#!/bin/sh\n{first}\nexec '{}' \"$@\"\n", this.display());
-    std::fs::write(&path, script).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-    path
+    let script = format!("{first}\nexec \"$0\" \"$@\"");
+    let mut args = vec!["-c".into(), script.into(), this.into_os_string()];
+    args.extend(child_args());
+    Compiler::new(cache, Path::new("/bin/sh"), &args, limits()).unwrap()
 }
 
 #[tokio::test]
 async fn asked_for_at_once_it_is_compiled_once() {
     let cache = scratch();
     let count = cache.path().join("tmp-count");
-    let exe = script(cache.path(), &format!("echo x >> '{}'", count.display()));
-    let compiler = Compiler::new(cache.path(), &exe, &child_args(), limits()).unwrap();
+    let compiler = after(&format!("echo x >> '{}'", count.display()), cache.path());
     let module = source(HELLO);
     let all = (0..16).map(|_| compiler.code(&module, |_| ()));
     let codes = futures::future::join_all(all).await;
@@ -106,6 +105,25 @@ async fn asked_for_at_once_it_is_compiled_once() {
     let children = std::fs::read_to_string(&count).unwrap();
     assert_eq!(children.lines().count(), 2);
     assert!(compiler.code(&module, |_| ()).await.unwrap().cached);
+}
+
+/// Who asks for the key while the first who asked has its child's answer, and has not learnt it yet.
+#[tokio::test]
+async fn the_key_is_asked_for_once_however_late_it_is_learnt() {
+    let cache = scratch();
+    let count = cache.path().join("tmp-count");
+    let compiler = after(&format!("echo x >> '{}'", count.display()), cache.path());
+    let mut first = Box::pin(compiler.key());
+    assert!(futures::poll!(&mut first).is_pending());
+    // The child has been reaped: its permit is back.
+    let permit = compiler.0.identify.acquire().await.unwrap();
+    drop(permit);
+    let mut second = Box::pin(compiler.key());
+    assert!(futures::poll!(&mut second).is_pending());
+    let (first, second) = futures::join!(first, second);
+    assert_eq!(first.unwrap(), second.unwrap());
+    let children = std::fs::read_to_string(&count).unwrap();
+    assert_eq!(children.lines().count(), 1);
 }
 
 #[tokio::test]
