@@ -9,6 +9,7 @@
 //! <root>/logs/<ns>_<pod>_<uid>/<name>/<run>.log what its guests said
 //! <root>/runs/<id>/                             a session: its lock, control socket and records
 //! <root>/names/<ns>/<pod>                       which session has a pod of that name
+//! <root>/config.json                            who the node is to registries, in docker's form; may be absent
 //! <root>/guest-host.sock                        the guest host
 //! ```
 
@@ -40,6 +41,11 @@ impl Dirs {
 
     pub(crate) fn images(&self) -> PathBuf {
         self.root.join("images")
+    }
+
+    /// The kubelet has a file of this name in its root folder, too.
+    pub(crate) fn registries(&self) -> PathBuf {
+        self.root.join("config.json")
     }
 
     pub(crate) fn code(&self) -> PathBuf {

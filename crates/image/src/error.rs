@@ -142,13 +142,13 @@ pub enum Error {
         advice: &'static str,
     },
     /// The registry has no such tag, digest or repository.
-    #[error("{image}: not found: the registry {registry} has no such {what}{detail}")]
+    #[error("{image}: not found: the registry {registry} has no {what}{detail}")]
     NotFound {
         /// Its host.
         registry: String,
         /// The image.
         image: String,
-        /// `repository or tag`, `blob sha256:…`.
+        /// `repository "x"`, `tag "v1" in repository "x"`, `blob sha256:…`.
         what: String,
         /// What the registry added.
         detail: String,
@@ -170,6 +170,26 @@ pub enum Error {
         /// Its host.
         registry: String,
         /// The last failure.
+        reason: String,
+    },
+    /// The registry's certificate, or ours, is not trusted.
+    #[error(
+        "registry {registry} is not trusted: {reason}; certificates for it go into ~/.config/containers/certs.d/{registry}/ \
+         or /etc/docker/certs.d/{registry}/ (an authority's as ca.crt, a client's as client.cert and client.key), an \
+         authority's for all into the file that $SSL_CERT_FILE names"
+    )]
+    Untrusted {
+        /// Its host.
+        registry: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// What is kept for a registry (a file of credentials or certificates, a helper) can't be used.
+    #[error("{source_name}: {reason}")]
+    Credentials {
+        /// The file or helper.
+        source_name: String,
+        /// What is wrong with it. No secret is in it.
         reason: String,
     },
     /// The registry answered something else than the distribution protocol allows.

@@ -1,42 +1,39 @@
-//! Requests to one registry on behalf of one pull.
+//! Requests to one registry on behalf of one pull or push: documents, attempts, redirects.
 //!
-//! `oci-client` does the authentication. The requests are made here, since it hides an answer's headers (Retry-After)
-//! and reads manifests of any size into memory.
+//! One connection has one client and one set of credentials, so that nobody else's requests can use them.
 
 use std::time::Duration;
 
-use oci_client::RegistryOperation;
-use oci_client::client::{Certificate, CertificateEncoding, ClientConfig, ClientProtocol};
-use oci_client::errors::OciDistributionError;
-use oci_client::secrets::RegistryAuth;
-use reqwest::header::{ACCEPT, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, RANGE};
-use reqwest::{Response, StatusCode};
-use tokio::sync::{Mutex, mpsc};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, LOCATION};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
+use tokio::sync::OnceCell;
 
-use crate::answer::{
-    Failure, body_start, chain, detail, install_tls_provider, redirects, retry_after,
-};
+use crate::answer::Failure;
+use crate::client::{build, may_reach, scheme};
 use crate::digest::Digest;
 use crate::error::Error;
 use crate::manifest::{DOCKER_LIST, DOCKER_MANIFEST, Descriptor, OCI_INDEX, OCI_MANIFEST};
 use crate::reference::Reference;
-use crate::registry::{Credentials, Progress, PullOptions};
+use crate::registry::{Progress, PullOptions};
+use crate::token::{Action, Authorization, Pass};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const BACKOFF_MAX: Duration = Duration::from_secs(20);
+const REDIRECTS_MAX: usize = 10;
+/// How many tags an error names, at most.
+const TAGS_SHOWN: usize = 10;
+/// Where the hub's registry is.
+const HUB: (&str, &str) = ("docker.io", "registry-1.docker.io");
 
-/// One pull's way to its registry.
+/// One pull's or push's way to its registry.
 pub(crate) struct Connection<'a> {
     pub(crate) options: &'a PullOptions,
-    http: reqwest::Client,
-    auth: oci_client::Client,
-    target: oci_client::Reference,
-    image: String,
-    registry: String,
-    /// `https://registry/v2/repository`
-    base: String,
-    /// What to show, once the registry has asked for it.
-    authorization: Mutex<Option<Authorization>>,
+    pub(crate) http: reqwest::Client,
+    pub(crate) action: Action,
+    pub(crate) image: String,
+    pub(crate) registry: String,
+    pub(crate) pass: Pass,
+    name: Reference,
+    base: OnceCell<String>,
 }
 
 /// A manifest or index as it came.
@@ -45,82 +42,67 @@ pub(crate) struct RawManifest {
     pub(crate) media_type: String,
 }
 
-/// What goes into the header of that name.
-#[derive(Clone, PartialEq)]
-enum Authorization {
-    Bearer(String),
-    Basic(String, String),
-}
+/// What is put onto a request each time it is made.
+pub(crate) type Shape<'s> = &'s (dyn Fn(RequestBuilder) -> RequestBuilder + Send + Sync);
 
 impl<'a> Connection<'a> {
     pub(crate) fn open(
         name: &Reference,
         options: &'a PullOptions,
+        action: Action,
     ) -> Result<Connection<'a>, Error> {
-        install_tls_provider();
         let registry = name.registry().to_owned();
-        let broken = |e: String| Error::Protocol {
-            registry: registry.clone(),
-            reason: e,
-        };
-        let tag = name.tag().unwrap_or("latest").to_owned();
-        let target =
-            oci_client::Reference::with_tag(registry.clone(), name.repository().to_owned(), tag);
-        let plain = name.is_loopback();
-        let mut builder = reqwest::Client::builder()
-            .user_agent(concat!("coracle/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(CONNECT_TIMEOUT)
-            .read_timeout(options.stall)
-            .redirect(redirects());
-        if plain {
-            builder = builder.no_proxy();
-        }
-        for pem in &options.authorities {
-            let certificate = reqwest::Certificate::from_pem(pem).map_err(|e| broken(chain(&e)))?;
-            builder = builder.add_root_certificate(certificate);
-        }
-        let certificate = |pem: &Vec<u8>| Certificate {
-            encoding: CertificateEncoding::Pem,
-            data: pem.clone(),
-        };
-        let auth = oci_client::Client::try_from(ClientConfig {
-            protocol: if plain {
-                ClientProtocol::Http
-            } else {
-                ClientProtocol::Https
-            },
-            extra_root_certificates: options.authorities.iter().map(certificate).collect(),
-            read_timeout: Some(options.stall),
-            connect_timeout: Some(CONNECT_TIMEOUT),
-            ..ClientConfig::default()
-        });
+        let http = build(name, options).map_err(|reason| Error::Credentials {
+            source_name: format!("registry {registry}"),
+            reason,
+        })?;
         Ok(Connection {
             options,
-            http: builder.build().map_err(|e| broken(chain(&e)))?,
-            auth: auth.map_err(|e| broken(e.to_string()))?,
+            http,
+            action,
             image: name.to_string(),
-            base: format!(
-                "{}://{}/v2/{}",
-                if plain { "http" } else { "https" },
-                target.resolve_registry(),
-                name.repository()
-            ),
-            target,
             registry,
-            authorization: Mutex::new(None),
+            pass: Pass::default(),
+            name: name.clone(),
+            base: OnceCell::new(),
         })
+    }
+
+    pub(crate) fn repository(&self) -> &str {
+        self.name.repository()
+    }
+
+    /// `https://registry/v2/repository`, with no slash at its end.
+    pub(crate) async fn base(&self) -> &str {
+        let base = self.base.get_or_init(|| async {
+            let host = match self.registry.as_str() {
+                hub if hub == HUB.0 => HUB.1,
+                host => host,
+            };
+            let scheme = scheme(&self.name).await;
+            format!("{scheme}://{host}/v2/{}", self.repository())
+        });
+        base.await
     }
 
     /// What the name stands for.
     pub(crate) async fn manifest(&self, name: &Reference) -> Result<RawManifest, Error> {
         let digest = name.digest();
-        let last = digest
-            .map(|d| d.to_string())
-            .or(name.tag().map(str::to_owned))
-            .unwrap_or_default();
-        let url = format!("{}/manifests/{last}", self.base);
+        let (last, thing) = match (digest, name.tag()) {
+            (Some(digest), _) => (digest.to_string(), format!("manifest {digest}")),
+            (None, tag) => {
+                let tag = tag.unwrap_or("latest");
+                (tag.to_owned(), format!("tag {tag:?}"))
+            }
+        };
+        let url = format!("{}/manifests/{last}", self.base().await);
         let what = format!("the manifest of {name}");
-        let (bytes, headers) = self.whole(&url, &what, "repository, tag or digest").await?;
+        let (bytes, headers) = match self.whole(&url, &what, &thing).await {
+            Err(Error::NotFound { detail, .. }) if digest.is_none() => {
+                return Err(self.missing(thing, detail).await);
+            }
+            other => other?,
+        };
         let header = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
         let promised = header("docker-content-digest").and_then(|d| d.parse::<Digest>().ok());
         let actual = Digest::of(&bytes);
@@ -138,6 +120,41 @@ impl<'a> Connection<'a> {
         })
     }
 
+    /// Whether the repository is missing or the tag alone: many registries say the same of both, except where they
+    /// are asked for the tags.
+    async fn missing(&self, thing: String, detail: String) -> Error {
+        #[derive(serde::Deserialize)]
+        struct Tags {
+            tags: Option<Vec<String>>,
+        }
+        let url = format!("{}/tags/list?n=1000", self.base().await);
+        let tags = async {
+            let response = self.get(&url, "repository", &|r| r).await?;
+            self.body(response, "the list of tags").await
+        };
+        let what = match tags.await {
+            Ok((bytes, _)) => match serde_json::from_slice::<Tags>(&bytes) {
+                Ok(Tags { tags: Some(tags) }) if !tags.is_empty() => format!(
+                    "{thing} in repository {:?}, which has {}",
+                    self.repository(),
+                    shortened(&tags)
+                ),
+                _ => format!("{thing} in repository {:?}", self.repository()),
+            },
+            Err(Failure {
+                error: Error::NotFound { .. },
+                ..
+            }) => format!("repository {:?}", self.repository()),
+            Err(_) => thing,
+        };
+        Error::NotFound {
+            registry: self.registry.clone(),
+            image: self.image.clone(),
+            what,
+            detail,
+        }
+    }
+
     /// A manifest or configuration that is known by its digest.
     pub(crate) async fn document(&self, what: &str, wanted: &Descriptor) -> Result<Vec<u8>, Error> {
         let is_manifest = matches!(
@@ -145,7 +162,7 @@ impl<'a> Connection<'a> {
             OCI_MANIFEST | OCI_INDEX | DOCKER_MANIFEST | DOCKER_LIST
         );
         let kind = if is_manifest { "manifests" } else { "blobs" };
-        let url = format!("{}/{kind}/{}", self.base, wanted.digest);
+        let url = format!("{}/{kind}/{}", self.base().await, wanted.digest);
         let (bytes, _) = self
             .whole(&url, what, &format!("blob {}", wanted.digest))
             .await?;
@@ -167,80 +184,6 @@ impl<'a> Connection<'a> {
         Ok(bytes)
     }
 
-    /// Sends a blob's bytes into `chunks`, going on where a cut connection left off.
-    pub(crate) async fn blob(
-        &self,
-        what: &str,
-        blob: &Descriptor,
-        chunks: &mpsc::Sender<bytes::Bytes>,
-    ) -> Result<(), Error> {
-        let url = format!("{}/blobs/{}", self.base, blob.digest);
-        let mut sent = 0;
-        let mut attempt = 1;
-        loop {
-            let before = sent;
-            let Err(failure) = self.blob_once(&url, what, blob, chunks, &mut sent).await else {
-                return Ok(());
-            };
-            // Bytes that came are progress: a long layer over a bad line may take many connections.
-            attempt = if sent > before { 1 } else { attempt };
-            self.wait(failure, attempt).await?;
-            attempt += 1;
-        }
-    }
-
-    async fn blob_once(
-        &self,
-        url: &str,
-        what: &str,
-        blob: &Descriptor,
-        chunks: &mpsc::Sender<bytes::Bytes>,
-        sent: &mut u64,
-    ) -> Result<(), Failure> {
-        let mut response = self
-            .get(url, &format!("blob {}", blob.digest), *sent)
-            .await?;
-        let mut skip = match response.status() {
-            StatusCode::PARTIAL_CONTENT => {
-                let range = response
-                    .headers()
-                    .get(CONTENT_RANGE)
-                    .and_then(|v| v.to_str().ok())
-                    .unwrap_or_default();
-                if !range.starts_with(&format!("bytes {sent}-")) {
-                    return Err(Failure::last(self.protocol(format!(
-                        "asked for bytes from {sent} on, got {range:?}"
-                    ))));
-                }
-                0
-            }
-            // The registry knows no ranges: the bytes that are there already come again.
-            _ => *sent,
-        };
-        let length = response.content_length();
-        while let Some(mut chunk) = response.chunk().await.map_err(|e| self.cut(&e))? {
-            let repeated = usize::try_from(skip).unwrap_or(usize::MAX).min(chunk.len());
-            skip -= repeated as u64;
-            let chunk = chunk.split_off(repeated);
-            if chunk.is_empty() {
-                continue;
-            }
-            let n = chunk.len() as u64;
-            // The writer is gone: a full disk, or more bytes than promised. It has the better error.
-            chunks
-                .send(chunk)
-                .await
-                .map_err(|_| Failure::last(Error::Interrupted("writing a layer")))?;
-            *sent += n;
-            self.options.report(Progress::Fetched { bytes: n });
-        }
-        if *sent < blob.size && length.is_none() {
-            // An end without a length may be a cut as well as a short blob; the next attempt tells.
-            return Err(self.transient(format!("{what} ended after {sent} of {} bytes", blob.size)));
-        }
-        Ok(())
-    }
-
     /// A small body, whole, and its headers.
     async fn whole(
         &self,
@@ -251,15 +194,8 @@ impl<'a> Connection<'a> {
         let mut attempt = 1;
         loop {
             let result = async {
-                let mut response = self.get(url, thing, 0).await?;
-                let headers = response.headers().clone();
-                let mut bytes = Vec::new();
-                while let Some(chunk) = response.chunk().await.map_err(|e| self.cut(&e))? {
-                    bytes.extend_from_slice(&chunk);
-                    crate::store::check_document_size(what, bytes.len() as u64)
-                        .map_err(Failure::last)?;
-                }
-                Ok((bytes, headers))
+                let response = self.get(url, thing, &|r| r).await?;
+                self.body(response, what).await
             };
             match result.await {
                 Ok(whole) => return Ok(whole),
@@ -269,130 +205,89 @@ impl<'a> Connection<'a> {
         }
     }
 
-    /// One GET, made twice where the registry asks for credentials in between.
-    async fn get(&self, url: &str, thing: &str, from: u64) -> Result<Response, Failure> {
-        let known = self.authorization.lock().await.clone();
-        let response = self.send(url, known.as_ref(), from).await?;
-        if response.status() != StatusCode::UNAUTHORIZED {
-            return self.check(response, thing).await;
+    async fn body(
+        &self,
+        mut response: Response,
+        what: &str,
+    ) -> Result<(Vec<u8>, HeaderMap), Failure> {
+        let headers = response.headers().clone();
+        let mut bytes = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|e| self.cut(&e))? {
+            bytes.extend_from_slice(&chunk);
+            crate::store::check_document_size(what, bytes.len() as u64).map_err(Failure::last)?;
         }
-        let authorization = self.authorize(known).await?;
-        let response = self.send(url, authorization.as_ref(), from).await?;
+        Ok((bytes, headers))
+    }
+
+    /// One GET of something that has to be there.
+    pub(crate) async fn get(
+        &self,
+        url: &str,
+        thing: &str,
+        shape: Shape<'_>,
+    ) -> Result<Response, Failure> {
+        let accept = [OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST, "*/*"].join(", ");
+        let shape = |request: RequestBuilder| shape(request.header(ACCEPT, &accept));
+        let response = self.request(Method::GET, url, &shape).await?;
         self.check(response, thing).await
     }
 
-    async fn send(
+    /// One request, made twice where the registry asks for credentials in between. The answer may be any.
+    pub(crate) async fn request(
         &self,
+        method: Method,
         url: &str,
-        authorization: Option<&Authorization>,
-        from: u64,
+        shape: Shape<'_>,
     ) -> Result<Response, Failure> {
-        let accept = [OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST, "*/*"].join(", ");
-        let mut request = self.http.get(url).header(ACCEPT, accept);
-        request = match authorization {
-            Some(Authorization::Bearer(token)) => request.bearer_auth(token),
-            Some(Authorization::Basic(user, password)) => request.basic_auth(user, Some(password)),
-            None => request,
-        };
-        if from > 0 {
-            request = request.header(RANGE, format!("bytes={from}-"));
-        }
-        request.send().await.map_err(|e| self.cut(&e))
-    }
-
-    /// Gets a token, or the user's own header; unless another request of this pull just did.
-    async fn authorize(
-        &self,
-        stale: Option<Authorization>,
-    ) -> Result<Option<Authorization>, Failure> {
-        let mut current = self.authorization.lock().await;
-        if *current != stale {
-            return Ok(current.clone());
-        }
-        let auth = match &self.options.credentials {
-            Credentials::Anonymous => RegistryAuth::Anonymous,
-            Credentials::Basic(user, password) => {
-                RegistryAuth::Basic(user.clone(), password.clone())
-            }
-            Credentials::Bearer(token) => RegistryAuth::Bearer(token.clone()),
-        };
-        let token = self.auth.auth(&self.target, &auth, RegistryOperation::Pull);
-        let token = tokio::time::timeout(self.options.stall + CONNECT_TIMEOUT, token).await;
-        let token =
-            token.map_err(|_| self.transient("its token service doesn't answer".to_owned()))?;
-        *current = match (token.map_err(|e| self.unauthorised(e))?, &auth) {
-            (Some(token), _) => Some(Authorization::Bearer(token)),
-            (None, RegistryAuth::Basic(user, password)) => {
-                Some(Authorization::Basic(user.clone(), password.clone()))
-            }
-            (None, _) => None,
-        };
-        Ok(current.clone())
-    }
-
-    fn unauthorised(&self, error: OciDistributionError) -> Failure {
-        match error {
-            OciDistributionError::AuthenticationFailure(answer) => {
-                Failure::last(self.refused("401 Unauthorized", &detail(answer.as_bytes())))
-            }
-            OciDistributionError::RequestError(e) => self.cut(&e),
-            other => Failure::last(self.protocol(other.to_string())),
-        }
-    }
-
-    /// Makes an error of an answer that is not a success.
-    async fn check(&self, response: Response, thing: &str) -> Result<Response, Failure> {
-        let status = response.status();
-        if matches!(status, StatusCode::OK | StatusCode::PARTIAL_CONTENT) {
+        let url = Url::parse(url).map_err(|e| {
+            let reason = format!("an address that is none, {url:?}: {e}");
+            Failure::last(self.protocol(reason))
+        })?;
+        let known = self.pass.current().await;
+        let response = self.send(&method, &url, shape, known.as_ref()).await?;
+        // Whoever else asks for credentials, on a way that a registry sent us, gets none.
+        let ours = response.url().origin() == url.origin();
+        if response.status() != StatusCode::UNAUTHORIZED || !ours {
             return Ok(response);
         }
-        let retry_after = retry_after(response.headers());
-        let detail = detail(&body_start(response).await);
-        let registry = self.registry.clone();
-        Err(match status {
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                Failure::last(self.refused(&status.to_string(), &detail))
+        let authorization = self.authorize(known, response.headers()).await?;
+        self.send(&method, &url, shape, Some(&authorization)).await
+    }
+
+    /// Sends a request, and follows where a read is sent to. Only the place that was asked for is shown credentials.
+    async fn send(
+        &self,
+        method: &Method,
+        url: &Url,
+        shape: Shape<'_>,
+        authorization: Option<&Authorization>,
+    ) -> Result<Response, Failure> {
+        let may_follow = matches!(*method, Method::GET | Method::HEAD);
+        let mut at = url.clone();
+        for _ in 0..=REDIRECTS_MAX {
+            let mut request = shape(self.http.request(method.clone(), at.clone()));
+            if let Some(authorization) = authorization.filter(|_| at.origin() == url.origin()) {
+                request = authorization.on(request);
             }
-            StatusCode::NOT_FOUND => {
-                let (image, what) = (self.image.clone(), thing.to_owned());
-                Failure::last(Error::NotFound {
-                    registry,
-                    image,
-                    what,
-                    detail,
-                })
-            }
-            StatusCode::TOO_MANY_REQUESTS => {
-                let error = Error::Throttled {
-                    registry,
-                    detail,
-                    retry_after,
-                };
-                Failure {
-                    error,
-                    transient: true,
-                    retry_after,
-                }
-            }
-            s if s.is_server_error() || s == StatusCode::REQUEST_TIMEOUT => {
-                let error = Error::Unavailable {
-                    registry,
-                    reason: format!("{status}{detail}"),
-                };
-                Failure {
-                    error,
-                    transient: true,
-                    retry_after,
-                }
-            }
-            _ => Failure::last(
-                self.protocol(format!("unexpected answer {status} for {thing}{detail}")),
-            ),
-        })
+            let response = request.send().await.map_err(|e| self.cut(&e))?;
+            let location = response.headers().get(LOCATION).cloned();
+            let Some(location) =
+                location.filter(|_| may_follow && response.status().is_redirection())
+            else {
+                return Ok(response);
+            };
+            let next = location.to_str().ok().and_then(|l| at.join(l).ok());
+            at = next.filter(may_reach).ok_or_else(|| {
+                let reason = "it redirects to plain HTTP, or to no address".to_owned();
+                Failure::last(self.protocol(reason))
+            })?;
+        }
+        let reason = format!("it redirects more than {REDIRECTS_MAX} times");
+        Err(Failure::last(self.protocol(reason)))
     }
 
     /// Waits before the next attempt, or gives the failure back if there is to be none.
-    async fn wait(&self, failure: Failure, attempt: u32) -> Result<(), Error> {
+    pub(crate) async fn wait(&self, failure: Failure, attempt: u32) -> Result<(), Error> {
         if !failure.transient || attempt >= self.options.attempts {
             return Err(failure.error);
         }
@@ -412,44 +307,13 @@ impl<'a> Connection<'a> {
         tokio::time::sleep(after).await;
         Ok(())
     }
+}
 
-    fn refused(&self, status: &str, detail: &str) -> Error {
-        let advice = match self.options.credentials {
-            Credentials::Anonymous => "no credentials were given for it",
-            _ => "check the credentials and what they may read",
-        };
-        Error::Refused {
-            registry: self.registry.clone(),
-            image: self.image.clone(),
-            status: status.to_owned(),
-            detail: detail.to_owned(),
-            advice,
-        }
-    }
-
-    fn protocol(&self, reason: String) -> Error {
-        Error::Protocol {
-            registry: self.registry.clone(),
-            reason,
-        }
-    }
-
-    fn transient(&self, reason: String) -> Failure {
-        let error = Error::Unavailable {
-            registry: self.registry.clone(),
-            reason,
-        };
-        Failure {
-            error,
-            transient: true,
-            retry_after: None,
-        }
-    }
-
-    fn cut(&self, error: &reqwest::Error) -> Failure {
-        if error.is_redirect() || error.is_builder() {
-            return Failure::last(self.protocol(chain(error)));
-        }
-        self.transient(chain(error))
+fn shortened(tags: &[String]) -> String {
+    let shown: Vec<&str> = tags.iter().take(TAGS_SHOWN).map(String::as_str).collect();
+    let more = tags.len().saturating_sub(TAGS_SHOWN);
+    match more {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
     }
 }

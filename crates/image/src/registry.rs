@@ -8,6 +8,8 @@ use futures::StreamExt;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::blob::{BlobWriter, Expected};
+use crate::certificates::Certificates;
+use crate::credentials::Credentials;
 use crate::digest::Digest;
 use crate::error::Error;
 use crate::http::Connection;
@@ -16,31 +18,10 @@ use crate::lock::Lock;
 use crate::manifest::Descriptor;
 use crate::reference::Reference;
 use crate::store::{Store, check_document_size};
+use crate::token::Action;
 
 /// Chunks on their way from the network to the disk, at most; with a chunk's size this bounds a pull's memory.
 const CHUNKS_IN_FLIGHT: usize = 16;
-
-/// Who asks a registry.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub enum Credentials {
-    /// Nobody in particular.
-    #[default]
-    Anonymous,
-    /// A user's name and password (or token in its place).
-    Basic(String, String),
-    /// A registry token, sent as it is.
-    Bearer(String),
-}
-
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Credentials::Anonymous => f.write_str("Anonymous"),
-            Credentials::Basic(user, _) => write!(f, "Basic({user:?}, …)"),
-            Credentials::Bearer(_) => f.write_str("Bearer(…)"),
-        }
-    }
-}
 
 /// What happens during a pull, for a progress bar. Sent from any thread.
 #[derive(Clone, Debug, PartialEq)]
@@ -78,8 +59,8 @@ pub enum Progress {
 pub struct PullOptions {
     /// For this pull alone: every pull has a connection of its own, so that no other can use them.
     pub credentials: Credentials,
-    /// Certificates (PEM) to trust beside the system's.
-    pub authorities: Vec<Vec<u8>>,
+    /// Whom to believe, and what to show on a connection.
+    pub certificates: Certificates,
     /// How often a request is made before its failure counts, at least 1.
     pub attempts: u32,
     /// The wait before the second attempt; it doubles with each further one.
@@ -98,7 +79,7 @@ impl Default for PullOptions {
     fn default() -> PullOptions {
         PullOptions {
             credentials: Credentials::Anonymous,
-            authorities: Vec::new(),
+            certificates: Certificates::default(),
             attempts: 5,
             backoff: Duration::from_millis(500),
             patience: Duration::from_secs(60),
@@ -140,7 +121,7 @@ impl Store {
             .await
             .unwrap_or(Err(Error::Interrupted("locking the store")))?;
         let held = Held(Arc::new(lock));
-        let connection = Connection::open(name, options)?;
+        let connection = Connection::open(name, options, Action::Pull)?;
         let root = self.pull_root(&held, &connection, name).await?;
         let mut walk = Walk::new(&name.to_string(), root.clone());
         let content = loop {

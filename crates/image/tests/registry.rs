@@ -8,168 +8,13 @@
 )]
 mod common;
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use common::registry::{Registry, Reply, Request, is_blob};
 use common::{Made, Place, Tar, WASM, artifact, compat, descriptor, gzip, wasi};
-use image::{Credentials, Digest, Error, Image, Progress, PullOptions, Reference};
+use image::{Credentials, Digest, Error, Image, Progress, PullOptions};
 use serde_json::json;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpListener, TcpStream};
-
-struct Request {
-    path: String,
-    headers: HashMap<String, String>,
-    /// How often this path was asked for before.
-    before: usize,
-}
-
-enum Reply {
-    Answer(u16, Vec<(&'static str, String)>, Vec<u8>),
-    /// Promises so many bytes, sends these and breaks off.
-    Cut(Vec<u8>, usize),
-    Hang,
-}
-
-type Behaviour = Arc<dyn Fn(&Request) -> Option<Reply> + Send + Sync>;
-
-struct Registry {
-    address: std::net::SocketAddr,
-    asked: Arc<Mutex<Vec<String>>>,
-}
-
-impl Registry {
-    /// Serves `made` as app:v1, except where `behaviour` says otherwise.
-    async fn start(
-        made: &Made,
-        behaviour: impl Fn(&Request) -> Option<Reply> + Send + Sync + 'static,
-    ) -> Registry {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let registry = Registry {
-            address: listener.local_addr().unwrap(),
-            asked: Arc::default(),
-        };
-        let (asked, behaviour): (_, Behaviour) = (Arc::clone(&registry.asked), Arc::new(behaviour));
-        let mut files: HashMap<String, Vec<u8>> =
-            HashMap::from([("/v2/app/manifests/v1".into(), made.manifest.clone())]);
-        for blob in made.blobs.iter().chain([&made.manifest]) {
-            files.insert(format!("/v2/app/blobs/{}", Digest::of(blob)), blob.clone());
-            files.insert(
-                format!("/v2/app/manifests/{}", Digest::of(blob)),
-                blob.clone(),
-            );
-        }
-        let files = Arc::new(files);
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let (files, asked, behaviour) = (
-                    Arc::clone(&files),
-                    Arc::clone(&asked),
-                    Arc::clone(&behaviour),
-                );
-                tokio::spawn(async move { serve(stream, &files, &asked, &behaviour).await });
-            }
-        });
-        registry
-    }
-
-    fn reference(&self, rest: &str) -> Reference {
-        format!("{}/{rest}", self.address).parse().unwrap()
-    }
-
-    fn asked(&self, part: &str) -> usize {
-        self.asked
-            .lock()
-            .unwrap()
-            .iter()
-            .filter(|p| p.contains(part))
-            .count()
-    }
-}
-
-async fn serve(
-    stream: TcpStream,
-    files: &HashMap<String, Vec<u8>>,
-    asked: &Mutex<Vec<String>>,
-    behaviour: &Behaviour,
-) -> Option<()> {
-    let mut stream = BufReader::new(stream);
-    loop {
-        let mut line = String::new();
-        stream.read_line(&mut line).await.ok().filter(|n| *n > 0)?;
-        let path = line.split(' ').nth(1)?.to_owned();
-        let mut headers = HashMap::new();
-        loop {
-            let mut line = String::new();
-            stream.read_line(&mut line).await.ok()?;
-            let Some((name, value)) = line.trim().split_once(": ") else {
-                break;
-            };
-            headers.insert(name.to_ascii_lowercase(), value.to_owned());
-        }
-        let before = {
-            let mut asked = asked.lock().unwrap();
-            asked.push(path.clone());
-            asked.iter().filter(|p| **p == path).count() - 1
-        };
-        let request = Request {
-            path,
-            headers,
-            before,
-        };
-        let reply = behaviour(&request).unwrap_or_else(|| file(&request, files));
-        match reply {
-            Reply::Hang => std::future::pending().await,
-            Reply::Cut(body, length) => {
-                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
-                stream.write_all(head.as_bytes()).await.ok()?;
-                stream.write_all(&body).await.ok()?;
-                stream.flush().await.ok()?;
-                return None;
-            }
-            Reply::Answer(status, headers, body) => {
-                let headers: String = headers
-                    .iter()
-                    .map(|(n, v)| format!("{n}: {v}\r\n"))
-                    .collect();
-                let head = format!(
-                    "HTTP/1.1 {status} X\r\n{headers}Content-Length: {}\r\n\r\n",
-                    body.len()
-                );
-                stream.write_all(head.as_bytes()).await.ok()?;
-                stream.write_all(&body).await.ok()?;
-            }
-        }
-    }
-}
-
-fn file(request: &Request, files: &HashMap<String, Vec<u8>>) -> Reply {
-    let Some(body) = files.get(&request.path) else {
-        let body = br#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}"#;
-        return Reply::Answer(404, vec![], body.to_vec());
-    };
-    let from = request.headers.get("range").and_then(|r| {
-        r.strip_prefix("bytes=")?
-            .strip_suffix('-')?
-            .parse::<usize>()
-            .ok()
-    });
-    match from {
-        Some(from) => {
-            let range = format!("bytes {from}-{}/{}", body.len() - 1, body.len());
-            Reply::Answer(206, vec![("Content-Range", range)], body[from..].to_vec())
-        }
-        None => Reply::Answer(
-            200,
-            vec![(
-                "Content-Type",
-                "application/vnd.oci.image.manifest.v1+json".into(),
-            )],
-            body.clone(),
-        ),
-    }
-}
 
 fn quick() -> PullOptions {
     PullOptions {
@@ -216,10 +61,6 @@ async fn fails(
     place.assert_clean();
     assert_eq!(place.store.list().unwrap(), []);
     (registry, error)
-}
-
-fn is_blob(request: &Request) -> bool {
-    request.path.contains("/blobs/")
 }
 
 #[tokio::test]
@@ -319,17 +160,19 @@ async fn answers_that_no_retry_helps() {
     ] {
         let (registry, error) = fails(refuse(status), &[word, "127.0.0.1"]).await;
         assert!(!error.retryable() && error.reason() == "ErrImagePull");
-        assert_eq!(
-            registry.asked("/manifests/"),
-            if status == 401 { 2 } else { 1 }
-        );
+        // With nothing to show, a second request would be the same.
+        assert_eq!(registry.asked("/manifests/"), 1);
     }
     let registry = Registry::start(&app(), |_| None).await;
-    let error = pull(&registry, "app:v2", &quick()).await.1.unwrap_err();
-    assert!(
-        matches!(error, Error::NotFound { .. }) && error.to_string().contains("manifest unknown"),
-        "{error}"
-    );
+    for (name, words) in [
+        ("app:v2", ["tag \"v2\"", "which has v1"]),
+        ("other:v1", ["no repository \"other\"", "manifest unknown"]),
+    ] {
+        let error = pull(&registry, name, &quick()).await.1.unwrap_err();
+        let text = error.to_string();
+        assert!(matches!(error, Error::NotFound { .. }), "{text}");
+        assert!(words.iter().all(|word| text.contains(word)), "{text}");
+    }
     let (_, error) = fails(
         |r| is_blob(r).then(|| Reply::Answer(404, vec![], vec![])),
         &["blob sha256:"],
@@ -459,10 +302,7 @@ async fn failures_that_stay() {
     // Bound, so that nobody else gets the port, and not listened at.
     let gone = tokio::net::TcpSocket::new_v4().unwrap();
     gone.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let registry = Registry {
-        address: gone.local_addr().unwrap(),
-        asked: Arc::default(),
-    };
+    let registry = Registry::at(gone.local_addr().unwrap());
     let error = pull(&registry, "app:v1", &quick()).await.1.unwrap_err();
     assert!(
         error.retryable() && error.to_string().contains("refused"),

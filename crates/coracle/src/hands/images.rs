@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use image::{Credentials, Image, Module, PullOptions, Reference, Source};
+use image::{Certificates, Image, Module, PullOptions, Reference, Source};
 use k8s_openapi::api::core::v1::Pod;
 use lifecycle::{Failure, PullPolicy};
 
@@ -199,11 +199,12 @@ impl Hands {
                 reference.to_string(),
             )));
         }
+        // Before the bar: a helper may ask a person for a word on the terminal.
+        let access = self.access(&reference).await?;
         let progress = self.reporter.pull(&reference.to_string());
         let options = PullOptions {
-            credentials: Credentials::Anonymous,
             progress: progress.reports(),
-            ..PullOptions::default()
+            ..access
         };
         let image = self
             .store
@@ -211,6 +212,19 @@ impl Hands {
             .await
             .map_err(|e| image_failure(&e))?;
         Ok((Resolved::Image(Box::new(image)), false))
+    }
+
+    /// Who asks the registry, and whom it believes.
+    async fn access(&self, reference: &Reference) -> Result<PullOptions, Failure> {
+        let credentials = self.place.auth.credentials(reference).await;
+        let name = reference.clone();
+        let certificates =
+            blocking(move || Certificates::of_machine(&name).map_err(|e| image_failure(&e)));
+        Ok(PullOptions {
+            credentials: credentials.map_err(|e| image_failure(&e))?,
+            certificates: certificates.await?,
+            ..PullOptions::default()
+        })
     }
 
     async fn stored(&self, reference: Reference) -> Result<Option<Image>, Failure> {

@@ -54,6 +54,8 @@ pub(crate) struct Place {
     pub(crate) streams: Streams,
     /// Whether an image may be a file of this machine: with `run` it may, in a cluster it is a name.
     pub(crate) local_images: bool,
+    /// Who asks registries for images.
+    pub(crate) auth: image::Auth,
 }
 
 /// Executes actions.

@@ -121,6 +121,7 @@ impl Session {
             host_ips: loopback.clone(),
             streams: options.streams,
             local_images: true,
+            auth: image::Auth::of_environment(),
         };
         let hands = Arc::new(Hands::new(
             dirs.clone(),

@@ -112,6 +112,8 @@ fn hands(dirs: &Dirs, host: Arc<Host>, site: &Site) -> anyhow::Result<Hands> {
         host_ips: site.host_ips.clone(),
         streams: Streams::Logs,
         local_images: false,
+        // As the kubelet's own: what its administrator put there, never the environment of whoever started it.
+        auth: image::Auth::of_file(&dirs.registries()),
     };
     Ok(Hands::new(
         dirs.clone(),

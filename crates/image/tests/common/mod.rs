@@ -9,6 +9,8 @@
     missing_docs
 )]
 
+pub mod registry;
+
 use std::path::{Path, PathBuf};
 
 use image::{Digest, Error, Image, Source, Store};
