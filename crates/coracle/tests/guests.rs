@@ -189,6 +189,38 @@ fn rust_exit_p2() {
     exits(Guest::RustExitP2, &[(0, 0), (1, 1), (7, 1), (255, 1)]);
 }
 
+/// By its first argument; that its own name chooses too is seen where it is `exec`uted.
+#[test]
+fn rust_tool() {
+    let tool = |args: &[&str]| run(Guest::RustTool, args);
+    let Some(echoed) = tool(&["echo", "a", "b c"]) else {
+        return;
+    };
+    echoed.is(0, "a b c\n", "");
+    let listed = tool(&["ls", "/etc"]).unwrap();
+    assert_eq!(listed.code, Some(0), "{listed:#?}");
+    assert!(
+        listed.stdout.lines().any(|name| name == "hosts"),
+        "{listed:#?}"
+    );
+    let text = tool(&["cat", "/etc/hostname"]).unwrap();
+    assert_eq!((text.code, text.stdout.lines().count()), (Some(0), 1));
+    let path = built(Guest::RustTool).unwrap();
+    let env = Root::shared().run(["-e", "A=1", path.to_str().unwrap(), "env"]);
+    assert_eq!(env.code, Some(0), "{env:#?}");
+    assert!(env.stdout.lines().any(|line| line == "A=1"), "{env:#?}");
+    tool(&["true"]).unwrap().is(0, "", "");
+    tool(&["sleep", "1"]).unwrap().is(0, "", "");
+    tool(&["false"]).unwrap().is(1, "", "");
+    tool(&["exit", "42"]).unwrap().is(42, "", "");
+    let missing = tool(&["cat", "/none"]).unwrap();
+    assert_eq!(missing.code, Some(1), "{missing:#?}");
+    assert!(missing.stderr.starts_with("tool: /none: "), "{missing:#?}");
+    let unknown = tool(&["vi"]).unwrap();
+    assert_eq!(unknown.code, Some(127), "{unknown:#?}");
+    assert!(unknown.stderr.contains("\"vi\""), "{unknown:#?}");
+}
+
 #[test]
 fn go_exit() {
     exits(Guest::GoExit, &CODES);
