@@ -6,8 +6,10 @@
 mod bare;
 mod density;
 mod echo;
+mod flood;
 mod host;
 mod memory;
+mod quota;
 mod report;
 mod run;
 mod simulator;
@@ -39,6 +41,10 @@ enum Command {
     Density(density::Args),
     /// 100 bytes there and back beside spinning guests
     Echo(echo::Args),
+    /// A guest that logs as fast as it can, beside plain writes of the same bytes
+    Flood(flood::Args),
+    /// CPU time that spinning containers take of what they were given
+    Quota(quota::Args),
     /// Histories of simulated nodes a second
     Simulator(simulator::Args),
     /// Run a precompiled module as the bare engine does and nothing else
@@ -66,12 +72,16 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
             start::measure(&start::Args::default())?;
             density::measure(&density::Args::default())?;
             echo::measure(&echo::Args::default())?;
+            flood::measure(&flood::Args::default())?;
+            quota::measure(&quota::Args::default())?;
             simulator::measure(&simulator::Args::default())?;
         }
         Command::Run(args) => run::measure(&args)?,
         Command::Start(args) => start::measure(&args)?,
         Command::Density(args) => density::measure(&args)?,
         Command::Echo(args) => echo::measure(&args)?,
+        Command::Flood(args) => flood::measure(&args)?,
+        Command::Quota(args) => quota::measure(&args)?,
         Command::Simulator(args) => simulator::measure(&args)?,
         Command::BareRun { code } => return bare::process(&code),
     }

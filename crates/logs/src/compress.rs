@@ -49,15 +49,25 @@ impl Compress {
     /// A file could not be compressed, as on a full disk: it stays as it was, and is tried again
     /// after the next rotation.
     pub fn run(self) -> io::Result<()> {
-        while let Some(name) = self.candidate()? {
-            let done = compress(&self.0, name);
-            if done.is_err() {
-                // The first error is the one to tell; a leftover is removed at the next open.
-                let _ = self.0.files.remove(&self.0.files.temporary(name));
-            }
-            done?;
-        }
+        while self.step()? {}
         Ok(())
+    }
+
+    /// Compresses one file, the oldest; false if there was none. For who has several logs to
+    /// compress, of which one may be flooded. Blocks.
+    ///
+    /// # Errors
+    /// As [`Compress::run`].
+    pub fn step(&self) -> io::Result<bool> {
+        let Some(name) = self.candidate()? else {
+            return Ok(false);
+        };
+        let done = compress(&self.0, name);
+        if done.is_err() {
+            // The first error is the one to tell; a leftover is removed at the next open.
+            let _ = self.0.files.remove(&self.0.files.temporary(name));
+        }
+        done.map(|()| true)
     }
 
     fn candidate(&self) -> io::Result<Option<DateTime>> {

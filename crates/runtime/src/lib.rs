@@ -14,6 +14,7 @@ mod spec;
 
 mod budget;
 mod component;
+mod compress;
 mod container;
 mod engine;
 mod exec;

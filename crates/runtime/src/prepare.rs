@@ -9,15 +9,15 @@ use std::sync::Arc;
 
 use logs::{Policy, Stream, Writer};
 use tokio::sync::watch;
-use wasi_host::Blocking;
 use wasi_host::fs::{Mount, Root};
 use wasi_host::stdio::Stdin;
+use wasi_host::{Blocking, Share};
 
 use crate::container::Container;
 use crate::guest::{Guest, Run};
 use crate::instance;
 use crate::program::Programs;
-use crate::room::{Needs, Room};
+use crate::room::{Needs, Opened, Room};
 use crate::spec::{GuestFds, GuestSpec, LogSpec, MountSpec, StartError};
 use crate::stdio::{self, Log};
 use crate::world::{ContainerWorld, Process};
@@ -49,9 +49,10 @@ pub(crate) fn prepare(
 
     let container = Arc::new(Container::new(&spec.limits));
     let blocking = Arc::clone(&container.blocking);
+    let share = Share::of(Arc::new(Opened::new(room)));
     let world = Arc::new(ContainerWorld {
         container: Arc::clone(&container),
-        root: root(fds.root, &spec.mounts, fds.mounts)?,
+        root: root(fds.root, &spec.mounts, fds.mounts)?.sharing(share),
         env: spec.env,
         cwd: spec.cwd,
         network: spec.network,
@@ -142,7 +143,7 @@ fn check(spec: &GuestSpec, fds: &GuestFds) -> Result<(), StartError> {
 
 /// How many descriptors of this process the guest has while it does nothing.
 fn held(spec: &GuestSpec, fds: &GuestFds) -> u64 {
-    // What a guest opens as it runs, the root to list it too, is not promised: see `Room`'s reserve.
+    // What a guest opens as it runs is counted then: see `Opened`. The root, to list it, never is.
     let root = 1;
     // The folder and the file.
     let log = 2 * usize::from(spec.log.is_some());

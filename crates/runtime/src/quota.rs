@@ -191,4 +191,104 @@ mod tests {
         quota.charge(1000 * MS);
         assert_eq!(quota.wait(now), None);
     }
+
+    /// Cores of their own that spin in virtual time, each turn cut by a clock that ticks every 2 ms,
+    /// each wait a little late, and for each turn some time of a blocking thread.
+    struct Spinners {
+        clocks: Vec<Instant>,
+        blocking: u64,
+        random: u64,
+    }
+
+    impl Spinners {
+        fn random(&mut self, below: u64) -> u64 {
+            self.random ^= self.random << 13;
+            self.random ^= self.random >> 7;
+            self.random ^= self.random << 17;
+            self.random % below
+        }
+
+        fn spin(&mut self, quota: &Quota, until: Instant) {
+            loop {
+                let (at, now) = self
+                    .clocks
+                    .iter()
+                    .copied()
+                    .enumerate()
+                    .min_by_key(|(_, clock)| *clock)
+                    .unwrap();
+                if now >= until {
+                    return;
+                }
+                let next = match quota.wait(now) {
+                    Some(ends) => ends + Duration::from_nanos(self.random(MS)),
+                    None => {
+                        let first = self.random(2 * MS);
+                        let took = if quota.exhausted(first) {
+                            first
+                        } else {
+                            first + 2 * MS
+                        };
+                        quota.charge(took + self.random(self.blocking + 1));
+                        now + Duration::from_nanos(took)
+                    }
+                };
+                if let Some(clock) = self.clocks.get_mut(at) {
+                    *clock = next;
+                }
+            }
+        }
+    }
+
+    const SECONDS: u32 = 20;
+
+    #[test]
+    fn over_time_a_container_has_what_it_was_given() {
+        for (milli, workers, blocking) in [
+            (20, 1, 0),
+            (50, 1, 0),
+            (50, 4, MS),
+            (250, 4, 0),
+            (500, 2, 3 * MS),
+            (1500, 2, 0),
+            (3500, 5, MS),
+        ] {
+            let begin = Instant::now();
+            let quota = Quota::new(Some(milli), begin);
+            let mut spinners = Spinners {
+                clocks: vec![begin; workers],
+                blocking,
+                random: 88172645463325252 + u64::from(milli),
+            };
+            spinners.spin(&quota, begin + Duration::from_secs(SECONDS.into()));
+            let given = u64::from(milli) * u64::from(SECONDS) * MS;
+            let part = quota.used() as f64 / given as f64;
+            assert!((0.95..1.05).contains(&part), "{milli}m: {part}");
+        }
+    }
+
+    #[test]
+    fn a_quota_that_changes_holds_before_and_after_and_telling_it_again_gives_nothing() {
+        let begin = Instant::now();
+        let quota = Quota::new(Some(500), begin);
+        let mut spinners = Spinners {
+            clocks: vec![begin; 2],
+            blocking: 0,
+            random: 7,
+        };
+        let mut at = begin;
+        for _ in 0..SECONDS * 100 {
+            at += Duration::from_millis(10);
+            spinners.spin(&quota, at);
+            quota.set(Some(500), at);
+        }
+        let before = quota.used();
+        let given = u64::from(SECONDS) * 500 * MS;
+        let part = before as f64 / given as f64;
+        assert!((0.95..1.05).contains(&part), "{part}");
+        quota.set(Some(100), at);
+        spinners.spin(&quota, at + Duration::from_secs(SECONDS.into()));
+        let part = (quota.used() - before) as f64 / (given / 5) as f64;
+        assert!((0.95..1.05).contains(&part), "{part}");
+    }
 }

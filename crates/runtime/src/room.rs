@@ -21,6 +21,15 @@ const SPARE_DESCRIPTORS: u64 = 10;
 /// Linux' default, where `/proc` can't be read.
 const MAX_MAP_COUNT: u64 = 65_530;
 
+/// A container that has fewer descriptors open than this is no hoarder.
+const MODEST: u64 = 64;
+
+/// The part of all descriptors that hoarders can have together.
+const HOARDED: u64 = 2;
+
+/// The part of all descriptors that is left to starts, however many others are open.
+const FOR_STARTS: u64 = 8;
+
 /// One kind of thing there are so many of.
 struct Pool {
     resource: &'static str,
@@ -30,6 +39,14 @@ struct Pool {
 }
 
 impl Pool {
+    /// Takes one, if then no more than `bound` are taken.
+    fn take_one(&self, bound: u64) -> bool {
+        let fits = |used: u64| (used < bound).then_some(used + 1);
+        self.used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits)
+            .is_ok()
+    }
+
     fn take(&self, wanted: u64) -> Result<(), StartError> {
         let fits = |used: u64| used.checked_add(wanted).filter(|sum| *sum <= self.max);
         self.used
@@ -144,6 +161,42 @@ impl Drop for Promise {
     }
 }
 
+/// What the guests of one container open as they run. Who hoards is refused while there is still
+/// much left for who does not, and for guests to come.
+pub(crate) struct Opened {
+    room: Arc<Room>,
+    open: AtomicU64,
+}
+
+impl Opened {
+    pub(crate) fn new(room: &Arc<Room>) -> Opened {
+        Opened {
+            room: Arc::clone(room),
+            open: AtomicU64::new(0),
+        }
+    }
+}
+
+impl wasi_host::Descriptors for Opened {
+    fn take(&self) -> bool {
+        let pool = &self.room.descriptors;
+        let bound = match self.open.fetch_add(1, Ordering::Relaxed) {
+            ..MODEST => pool.max - pool.max / FOR_STARTS,
+            _ => pool.max / HOARDED,
+        };
+        let taken = pool.take_one(bound);
+        if !taken {
+            self.open.fetch_sub(1, Ordering::Relaxed);
+        }
+        taken
+    }
+
+    fn give(&self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+        self.room.descriptors.give(1);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
@@ -169,6 +222,30 @@ mod tests {
         drop(first);
         assert_eq!(room.budget(0).descriptors.used, 0);
         room.promise(needs).unwrap();
+    }
+
+    #[test]
+    fn hoarders_have_half_and_leave_room_for_others_and_for_starts() {
+        use wasi_host::Descriptors;
+        let room = Arc::new(Room::new(1000, 1000));
+        let fill = |container: &Opened| (0..).take_while(|_| container.take()).count();
+        let hoarders = [Opened::new(&room), Opened::new(&room)];
+        assert_eq!(fill(&hoarders[0]), 500);
+        // The second is no hoarder until it is one.
+        assert_eq!(fill(&hoarders[1]), 64);
+        let modest = Opened::new(&room);
+        assert!((0..60).all(|_| modest.take()));
+        let needs = Needs {
+            mappings: 1,
+            descriptors: 300,
+        };
+        let started = room.promise(needs).unwrap();
+        assert!(!Opened::new(&room).take(), "what is left is for starts");
+        drop(started);
+        for _ in 0..500 {
+            hoarders[0].give();
+        }
+        assert_eq!(fill(&modest), 500 - 64 - 60);
     }
 
     #[test]

@@ -14,6 +14,8 @@ use tokio::sync::watch;
 use wasi_host::Blocking;
 use wasi_host::stdio::{HostSink, NullSink, OutSink, Stdin, StdioError};
 
+use crate::compress;
+
 /// The most bytes that one write takes: what waits for a full disk is a copy of them.
 const CHUNK: usize = 64 << 10;
 
@@ -62,11 +64,7 @@ fn write_some(writer: &Mutex<Writer>, stream: Stream, bytes: &[u8]) -> Result<us
     };
     if let Some(compression) = writer.compression() {
         // Not the guest's work: it may go on after the guest has ended.
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = compression.run() {
-                tracing::warn!(%error, "a rotated log can't be compressed");
-            }
-        });
+        compress::later(compression);
     }
     Ok(written)
 }

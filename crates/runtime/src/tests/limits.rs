@@ -274,3 +274,48 @@ async fn mappings_of_guests() {
     );
     host.local.shutdown().await;
 }
+
+/// Opens a folder until it may not, or once; traps if it may not for another reason than that the
+/// host has none to spare.
+fn opener(body: &str) -> String {
+    let import = r#"(module
+            (import "wasi_snapshot_preview1" "path_open" (func $path_open
+                (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))"#;
+    let open = r#"(data (i32.const 600) ".")
+            (func $open (result i32)
+                (call $path_open (i32.const 3) (i32.const 0) (i32.const 600) (i32.const 1) (i32.const 2)
+                    (i64.const 2) (i64.const 0) (i32.const 0) (i32.const 604)))"#;
+    command(&format!("{open} {body}")).replacen("(module", import, 1)
+}
+
+#[tokio::test]
+async fn hoarders_of_descriptors_leave_others_unharmed() {
+    const NFILE: u32 = 41;
+    let host = Host::with(LocalConfig {
+        workers: Some(1),
+        room: Some((10_000, 1000)),
+    });
+    let hoarder = opener(&format!(
+        r#"(func (export "_start") (local $error i32)
+            (loop $more (br_if $more (i32.eqz (local.tee $error (call $open)))))
+            (if (i32.ne (local.get $error) (i32.const {NFILE})) (then unreachable))
+            (call $ready) (call $sleep))"#
+    ));
+    let once = opener(r#"(func (export "_start") (call $exit (call $open)))"#);
+    let mut hoarders = Vec::new();
+    for _ in 0..3 {
+        let id = host.start(host.guest(&hoarder)).await;
+        host.logged(&id, "stdout F ready").await;
+        hoarders.push(id);
+    }
+    let used = host.local.budget().descriptors.used;
+    assert!((500..700).contains(&used), "{used}");
+    assert_eq!(host.run_text(&once).await.code, 0);
+    for id in hoarders {
+        host.local
+            .stop(&id, std::time::Duration::ZERO)
+            .await
+            .unwrap();
+    }
+    assert_eq!(host.local.budget().descriptors.used, 0);
+}

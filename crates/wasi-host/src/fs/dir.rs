@@ -3,6 +3,7 @@
 use super::stat::timestamps;
 use super::tree::{Place, open_to_list};
 use super::{Errno, FileKind, IO_BYTES, Result, SetTime, Stat};
+use crate::opened::OpenOne;
 use rustix::fs::{AtFlags, RawDir, SeekFrom};
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
@@ -18,6 +19,8 @@ pub struct Dir {
     place: Place,
     read_only: bool,
     listing: Arc<Listing>,
+    /// After the descriptors, which have to be closed first.
+    _one: Option<Arc<OpenOne>>,
 }
 
 /// What all clones share.
@@ -58,6 +61,15 @@ impl Dir {
             place,
             read_only,
             listing: Arc::default(),
+            _one: None,
+        }
+    }
+
+    /// The same folder, holding on to what it is counted by.
+    pub(super) fn counted(self, one: OpenOne) -> Self {
+        Self {
+            _one: Some(Arc::new(one)),
+            ..self
         }
     }
 
@@ -72,6 +84,7 @@ impl Dir {
             place,
             read_only,
             listing: Arc::new(listing),
+            _one: None,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::stat::timestamps;
 use super::{Errno, IO_BYTES, OpenOptions, Result, SetTime, Stat};
+use crate::opened::OpenOne;
 use rustix::fs::{FallocateFlags, OFlags};
 use rustix::io::ReadWriteFlags;
 use std::num::NonZeroU64;
@@ -17,6 +18,8 @@ pub struct File {
     readable: bool,
     writable: bool,
     read_only: bool,
+    /// After the descriptor, which has to be closed first.
+    _one: Option<Arc<OpenOne>>,
 }
 
 impl File {
@@ -27,6 +30,15 @@ impl File {
             readable,
             writable: options.write,
             read_only,
+            _one: None,
+        }
+    }
+
+    /// The same file, holding on to what it is counted by.
+    pub(super) fn counted(self, one: OpenOne) -> Self {
+        Self {
+            _one: Some(Arc::new(one)),
+            ..self
         }
     }
 

@@ -57,8 +57,17 @@ impl Root {
     /// Opens `path`, from `dir` on if it is relative.
     ///
     /// # Errors
-    /// What `open(2)` gives, and what the module says of devices, FIFOs and sockets.
+    /// `ENFILE` if the process has no descriptor to spare, what `open(2)` gives, and what the module says of devices, FIFOs and sockets.
     pub fn open(&self, dir: &Dir, path: &Path, options: OpenOptions) -> Result<Opened> {
+        // Before, since an open can make or cut a file.
+        let one = self.share().take()?;
+        Ok(match self.open_uncounted(dir, path, options)? {
+            Opened::Dir(dir) => Opened::Dir(dir.counted(one)),
+            Opened::File(file) => Opened::File(file.counted(one)),
+        })
+    }
+
+    fn open_uncounted(&self, dir: &Dir, path: &Path, options: OpenOptions) -> Result<Opened> {
         if options.create && options.directory {
             return Err(Errno::INVAL);
         }

@@ -5,6 +5,7 @@
 //! nothing in the container can rename or remove a node of the trie (`EBUSY`).
 
 use super::{Dir, Errno, Mount, MountError, Result};
+use crate::opened::Share;
 use rustix::fs::{Mode, OFlags};
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -15,6 +16,8 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub struct Root {
     pub(super) tree: Arc<Tree>,
+    /// Where the descriptors of what is opened are taken from.
+    share: Share,
 }
 
 #[derive(Debug)]
@@ -92,7 +95,19 @@ impl Root {
         }
         Ok(Self {
             tree: Arc::new(tree),
+            share: Share::default(),
         })
+    }
+
+    /// The same tree, with what is opened in it counted: `ENFILE` where there is none to spare.
+    #[must_use]
+    pub fn sharing(self, share: Share) -> Self {
+        Self { share, ..self }
+    }
+
+    /// Where descriptors are taken from.
+    pub(crate) fn share(&self) -> &Share {
+        &self.share
     }
 
     /// `/`. No descriptor is opened before it is first listed.

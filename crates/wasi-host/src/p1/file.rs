@@ -61,6 +61,7 @@ impl Ctx {
             Descriptor::Socket {
                 socket,
                 nonblocking,
+                ..
             } => {
                 at.check_stream()?;
                 sock::receive(socket, buffers.piece(), false, *nonblocking).await?
@@ -152,6 +153,7 @@ impl Ctx {
             Descriptor::Socket {
                 socket,
                 nonblocking,
+                ..
             } => {
                 at.check_stream()?;
                 sock::send_all(memory, socket, buffers, *nonblocking).await

@@ -85,6 +85,7 @@ impl Ctx {
             Descriptor::Socket {
                 socket,
                 nonblocking,
+                ..
             } => Ok((Arc::clone(socket), *nonblocking)),
             Descriptor::Listener { .. } => Err(Errno::Notconn.into()),
             _ => Err(Errno::Notsock.into()),
@@ -105,6 +106,7 @@ impl Ctx {
         };
         // Before, so that a connection which there is no room for stays in the backlog.
         self.table.check_room()?;
+        let one = self.root.share().take()?;
         let accept = || accept(&listener);
         let socket = when_ready(&listener, Interest::READABLE, nonblocking, accept).await?;
         let socket = Arc::new(HostFd::socket(socket)?);
@@ -113,6 +115,7 @@ impl Ctx {
             .insert(Descriptor::Socket {
                 socket,
                 nonblocking,
+                _one: one,
             })
             .map(Fd::from)
     }

@@ -3,6 +3,7 @@
 use super::Result;
 use super::types::Errno;
 use crate::fs::{Dir, File};
+use crate::opened::OpenOne;
 use crate::pollable::HostFd;
 use crate::stdio::{OutSink, Stdin};
 use std::collections::BTreeSet;
@@ -31,6 +32,8 @@ pub(super) enum Descriptor {
     Socket {
         socket: Arc<HostFd>,
         nonblocking: bool,
+        /// Dropped last: what the socket is counted by.
+        _one: OpenOne,
     },
 }
 

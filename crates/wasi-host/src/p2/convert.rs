@@ -36,7 +36,8 @@ pub(super) fn code(errno: Errno) -> types::ErrorCode {
         Errno::NODEV => Code::NoDevice,
         Errno::NOENT => Code::NoEntry,
         Errno::NOLCK => Code::NoLock,
-        Errno::NOMEM => Code::InsufficientMemory,
+        // There is no word for too many open files: it is the host's memory of them that is short.
+        Errno::NOMEM | Errno::MFILE | Errno::NFILE => Code::InsufficientMemory,
         Errno::NOSPC => Code::InsufficientSpace,
         Errno::NOTDIR => Code::NotDirectory,
         Errno::NOTEMPTY => Code::NotEmpty,

@@ -87,6 +87,7 @@ impl P2 {
     /// alone; there are none here.
     pub fn new(world: World, table_capacity: usize) -> Result<P2, WorldError> {
         world.check()?;
+        let share = world.root.share().bounded(world.open_files);
         let killed = CancellationToken::new();
         let work = Work {
             blocking: world.blocking,
@@ -100,7 +101,7 @@ impl P2 {
             wasi: network::sockets_of(world.network).build(),
             table,
             host: Host {
-                root: world.root,
+                root: world.root.sharing(share),
                 stdin: stdin::Shared::new(world.stdin, work.clone()),
                 stdout: world.stdout,
                 stderr: world.stderr,
