@@ -7,6 +7,7 @@ mod dirs;
 mod dns;
 mod facts;
 mod hands;
+mod images;
 mod local;
 mod node;
 mod outlet;
@@ -51,6 +52,9 @@ fn dispatch(cli: Cli) -> anyhow::Result<u8> {
         Command::Rm(args) => cli::stop::rm(&args),
         Command::Inspect(args) => cli::inspect::run(&args),
         Command::Node(args) => node::run(*args),
+        Command::Image(args) => cli::image::run(*args),
+        Command::Completion(args) => cli::shell::completion(&args),
+        Command::Man(args) => cli::shell::man(&args),
         Command::Internal(Internal::Compile) => runtime::compile_child(),
         Command::Internal(Internal::Session) => local::detach::main(),
         Command::Internal(Internal::GuestHost { root: _ }) => {

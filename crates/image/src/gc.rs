@@ -38,13 +38,15 @@ struct Needed {
 }
 
 impl Store {
-    /// Removes blobs and layers that no name reaches, nor an image of `in_use` (digests as in [`crate::Image::digest`]).
+    /// Removes blobs and layers that no name reaches, nor an image of `in_use` (digests as in [`crate::Image::digest`]),
+    /// nor one that a process has in hand.
     /// Waits until no pull or import runs. Blocks the thread.
     pub fn collect(&self, in_use: &[Digest]) -> Result<Freed, Error> {
         let _lock = self.lock_for_collection()?;
         let named = self.list()?.into_iter().map(|n| n.digest);
         let mut needed = Needed::default();
-        for root in named.chain(in_use.iter().copied()) {
+        let leased = self.leased()?;
+        for root in named.chain(leased).chain(in_use.iter().copied()) {
             self.need(root, &mut needed)?;
         }
         let mut freed = Freed::default();

@@ -1,12 +1,14 @@
 //! An image: its documents read and checked, its layers unpacked.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::blob::Expected;
 use crate::digest::Digest;
 use crate::error::Error;
 use crate::kind::{self, Shape};
 use crate::layer::Layer;
+use crate::lease::Lease;
 use crate::manifest::{Descriptor, Document, Execution, ImageConfig, Manifest};
 use crate::reference::Reference;
 use crate::store::{Store, check_document_size};
@@ -33,6 +35,8 @@ pub struct Image {
     /// All its blobs as fetched, in bytes.
     pub size: u64,
     pub(crate) store: Store,
+    /// Whoever holds the image keeps it from the collector.
+    pub(crate) _lease: Arc<Lease>,
 }
 
 /// How an image holds its module.
@@ -73,6 +77,13 @@ pub(crate) struct Content {
     /// With the diffID of those to be unpacked.
     pub(crate) blobs: Vec<(Descriptor, Option<Digest>)>,
     size: u64,
+}
+
+impl Content {
+    /// All documents and blobs, in bytes.
+    pub(crate) fn size(&self) -> u64 {
+        self.size
+    }
 }
 
 /// Walks from a root document to the content, whoever fetches the documents: `wanted`, fetch, `give`, and again.
@@ -252,6 +263,7 @@ impl Store {
 
     /// Reads an image whose blobs are in the store. `None` if one is missing.
     pub(crate) fn assemble(&self, name: &Reference, root: Digest) -> Result<Option<Image>, Error> {
+        let lease = Arc::new(self.lease(root)?);
         let mut walk = Walk::new(&name.to_string(), Descriptor::new("", root, 0));
         let content = loop {
             let Some(bytes) = self.document(&walk.what(), walk.wanted().digest)? else {
@@ -282,6 +294,7 @@ impl Store {
             layers,
             size: content.size,
             store: self.clone(),
+            _lease: lease,
         }))
     }
 

@@ -374,3 +374,51 @@ fn tags_move_and_name_what_is_there() {
             .contains("digest")
     );
 }
+
+#[test]
+fn what_is_in_hand_is_not_collected() {
+    let place = Place::new();
+    let image = build(&place.store, &input(&place, "in", &["a"], 0o644)).unwrap();
+    assert!(place.store.remove(&image.name).unwrap());
+    assert!(place.store.in_use(image.digest).unwrap());
+    assert_eq!(place.store.collect(&[]).unwrap().blobs, 0);
+    assert!(image.layers[0].path.join("app.wasm").exists());
+    let digest = image.digest;
+    drop(image);
+    assert!(!place.store.in_use(digest).unwrap());
+    let freed = place.store.collect(&[]).unwrap();
+    assert_eq!((freed.blobs, freed.layers), (3, 1));
+    assert!(freed.bytes > 0);
+}
+
+#[test]
+fn a_list_tells_names_ids_and_sizes() {
+    let place = Place::new();
+    let image = build(&place.store, &input(&place, "in", &["a"], 0o644)).unwrap();
+    place.store.tag(&image.name, &[name("a:2")]).unwrap();
+    let list = place.store.summaries().unwrap();
+    let names: Vec<String> = list.iter().map(|s| s.reference.to_string()).collect();
+    assert_eq!(names, ["docker.io/library/a:2", "localhost:5000/app:1"]);
+    for summary in &list {
+        assert_eq!(
+            (summary.id, summary.digest, summary.size),
+            (image.id, image.digest, image.size)
+        );
+        assert_eq!(
+            (summary.platform.as_str(), summary.artifact),
+            ("wasi/wasm", false)
+        );
+        assert_eq!(summary.created.unwrap().as_second(), 0);
+    }
+    let details = place.store.details(&image.name).unwrap().unwrap();
+    assert_eq!(details.layers, [image.layers[0].diff_id]);
+    assert_eq!(details.config["config"]["Entrypoint"][0], "/app.wasm");
+    assert_eq!(place.store.details(&name("none")).unwrap(), None);
+    // A name whose documents are damaged hides no other.
+    let manifest = place.path(&format!("store/blobs/sha256/{}", image.digest.hex()));
+    let other = place.import(&common::artifact(WASM)).unwrap();
+    std::fs::write(manifest, "{}").unwrap();
+    let list = place.store.summaries().unwrap();
+    assert_eq!(list.len(), 2, "its tag and its digest: {list:?}");
+    assert!(list.iter().all(|s| s.digest == other.digest && s.artifact));
+}

@@ -3,6 +3,7 @@
 //! Decides nothing about pods: a command turns its arguments into a Pod or a configuration and
 //! hands it on.
 
+pub(crate) mod image;
 pub(crate) mod inspect;
 pub(crate) mod logs;
 pub(crate) mod node;
@@ -11,6 +12,7 @@ pub(crate) mod place;
 pub(crate) mod ps;
 pub(crate) mod quantity;
 pub(crate) mod run;
+pub(crate) mod shell;
 pub(crate) mod stdio;
 pub(crate) mod stop;
 
@@ -44,6 +46,12 @@ pub(crate) enum Command {
     Inspect(inspect::Args),
     /// Join a cluster as a node, and run the pods that are bound to it
     Node(Box<node::Args>),
+    /// Make, move, list and remove images
+    Image(Box<image::Args>),
+    /// Print what makes a shell complete coracle's words
+    Completion(shell::Completion),
+    /// Print manual pages, or write them into a folder
+    Man(shell::Man),
     /// What coracle runs of itself; not for people
     #[command(hide = true, subcommand)]
     Internal(Internal),
