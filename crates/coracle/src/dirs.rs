@@ -7,7 +7,8 @@
 //! <root>/pods/<uid>/containers/<name>/<run>/    a run's root: what it wrote
 //! <root>/pods/<uid>/volumes/<name>/             the pod's emptyDirs
 //! <root>/logs/<ns>_<pod>_<uid>/<name>/<run>.log what its guests said
-//! <root>/runs/<id>/                             a session: its lock, control socket and records
+//! <root>/runs/<id>.{lock,sock}                  a session that lives
+//! <root>/runs/<id>/                             what is kept of its pods
 //! <root>/names/<ns>/<pod>                       which session has a pod of that name
 //! <root>/config.json                            who the node is to registries, in docker's form; may be absent
 //! <root>/guest-host.sock                        the guest host
@@ -58,11 +59,6 @@ impl Dirs {
 
     pub(crate) fn runs(&self) -> PathBuf {
         self.root.join("runs")
-    }
-
-    /// The folder of one session.
-    pub(crate) fn session(&self, id: &str) -> PathBuf {
-        self.runs().join(id)
     }
 
     /// Which names of pods are taken.

@@ -6,11 +6,11 @@ use std::sync::Mutex;
 
 use anyhow::{Context, bail};
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::ContainerStatus;
 use logs::{Next, Options, Reader};
 use rustix::fs::{Mode, OFlags};
 
-use super::place::Root;
+use super::place::{self, Root};
 use crate::dirs::Dirs;
 use crate::local::control::{Answer, Call};
 use crate::local::end;
@@ -157,49 +157,17 @@ impl Args {
 
     /// The containers that are asked for.
     fn containers(&self, found: &Found) -> anyhow::Result<Vec<String>> {
-        let spec = found.record.pod.spec.clone().unwrap_or_default();
-        let inits = spec.init_containers.unwrap_or_default();
-        let mains: Vec<String> = spec.containers.into_iter().map(|c| c.name).collect();
-        let all: Vec<String> = inits
-            .into_iter()
-            .map(|c| c.name)
-            .chain(mains.clone())
-            .collect();
-        if self.all_containers {
-            return Ok(all);
+        match self.all_containers {
+            true => Ok(place::containers(found)),
+            false => Ok(vec![place::container(found, self.container.as_deref())?]),
         }
-        if let Some(name) = &self.container {
-            if !all.contains(name) {
-                bail!(
-                    "pod {} has no container {name:?}; it has {}",
-                    found.name(),
-                    all.join(", ")
-                );
-            }
-            return Ok(vec![name.clone()]);
-        }
-        let first = mains.first().cloned();
-        let first = first.with_context(|| format!("pod {} has no containers", found.name()))?;
-        if all.len() > 1 {
-            eprintln!("Defaulted container {first:?} out of: {}", all.join(", "));
-        }
-        Ok(vec![first])
     }
-}
-
-fn status<'a>(pod: &'a Pod, container: &str) -> Option<&'a ContainerStatus> {
-    end::containers(pod.status.as_ref()?).find(|status| status.name == container)
-}
-
-/// Which run an id is of: `coracle://<uid>_<container>_<attempt>`.
-fn attempt_of(id: Option<&str>) -> Option<u32> {
-    id?.rsplit('_').next()?.parse().ok()
 }
 
 /// The run before the current one, as the status has it.
 fn previous(status: Option<&ContainerStatus>) -> Option<u32> {
     let last = status?.last_state.as_ref()?.terminated.as_ref()?;
-    attempt_of(last.container_id.as_deref())
+    end::attempt_of(last.container_id.as_deref())
 }
 
 /// The latest run of which there is a log.
@@ -220,7 +188,7 @@ fn open(
     options: &Options,
 ) -> anyhow::Result<Log> {
     let pod = &found.record.pod;
-    let status = status(pod, container);
+    let status = end::status_of(pod, container);
     let folder = dirs.logs(pod, container);
     let attempt = match want_previous {
         true => previous(status).with_context(|| {
@@ -258,21 +226,13 @@ fn not_begun(found: &Found, container: &str, status: Option<&ContainerStatus>) -
     )
 }
 
-/// Whether that run of a container goes on.
-fn goes_on(pod: &Pod, container: &str, attempt: u32) -> bool {
-    status(pod, container).is_some_and(|status| {
-        let running = status.state.as_ref().is_some_and(|it| it.running.is_some());
-        running && attempt_of(status.container_id.as_deref()) == Some(attempt)
-    })
-}
-
 /// Ends the reading once the run has ended, or nobody is left who could tell.
 fn end_with(found: &Found, container: &str, attempt: u32, ender: &logs::Ender) {
     let uid = found.record.uid().to_owned();
     if let Ok(client) = found.call(Call::Watch { uid }) {
         let mut client = client.patient();
         while let Ok(Some(Answer::Pod { pod })) = client.next() {
-            if !goes_on(&pod.pod, container, attempt) {
+            if end::running_attempt(&pod.pod, container) != Some(attempt) {
                 break;
             }
         }
@@ -302,7 +262,7 @@ fn print(
         let next = log.reader.read(&mut line)?;
         if let Next::Record(_) = next {
             // A line goes on in the next record until it ends.
-            if line.ends_with(b"\n") || line.len() > CHUNK {
+            if line.ends_with(b"\n") || (prefix.is_empty() && line.len() > CHUNK) {
                 text.extend_from_slice(prefix);
                 text.append(&mut line);
             }
@@ -353,6 +313,7 @@ fn write(out: &Mutex<std::io::Stdout>, text: &mut Vec<u8>) -> anyhow::Result<boo
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use k8s_openapi::api::core::v1::Pod;
 
     #[test]
     fn tails_are_numbers_or_all() {
@@ -376,11 +337,12 @@ mod tests {
         };
         let running = || serde_json::json!({"running": {}});
         let ended = || serde_json::json!({"terminated": {"exitCode": 0}});
-        assert!(goes_on(&pod(running(), 5), "main", 5));
-        assert!(!goes_on(&pod(running(), 6), "main", 5));
-        assert!(!goes_on(&pod(ended(), 5), "main", 5));
-        assert!(!goes_on(&pod(running(), 5), "other", 5));
-        assert_eq!(previous(status(&pod(running(), 5), "main")), Some(4));
+        let attempt = |pod: &Pod, name: &str| end::running_attempt(pod, name);
+        assert_eq!(attempt(&pod(running(), 5), "main"), Some(5));
+        assert_eq!(attempt(&pod(ended(), 5), "main"), None);
+        assert_eq!(attempt(&pod(running(), 5), "other"), None);
+        let pod = pod(running(), 5);
+        assert_eq!(previous(end::status_of(&pod, "main")), Some(4));
         assert_eq!(previous(None), None);
     }
 

@@ -3,6 +3,8 @@
 //! Decides nothing about pods: a command turns its arguments into a Pod or a configuration and
 //! hands it on.
 
+pub(crate) mod events;
+pub(crate) mod exec;
 pub(crate) mod image;
 pub(crate) mod inspect;
 pub(crate) mod logs;
@@ -13,8 +15,10 @@ pub(crate) mod ps;
 pub(crate) mod quantity;
 pub(crate) mod run;
 pub(crate) mod shell;
+pub(crate) mod stats;
 pub(crate) mod stdio;
 pub(crate) mod stop;
+pub(crate) mod wait;
 
 use std::path::PathBuf;
 
@@ -38,6 +42,14 @@ pub(crate) enum Command {
     Ps(ps::Args),
     /// Print what the guests of a pod said
     Logs(logs::Args),
+    /// Run a command in a container that runs
+    Exec(exec::Args),
+    /// Print what containers use
+    Stats(stats::Args),
+    /// Print what was told of pods
+    Events(events::Args),
+    /// Wait until pods have ended, or are ready
+    Wait(wait::Args),
     /// End pods, gracefully
     Stop(stop::StopArgs),
     /// Remove pods, their records and their logs

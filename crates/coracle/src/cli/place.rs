@@ -1,12 +1,14 @@
-//! Where the pods are that a command is about.
+//! Where the pods are that a command is about, and which container of one.
 
 use std::path::PathBuf;
 
+use anyhow::{Context, bail};
 use clap::ValueHint;
 
 use super::user_root;
 use crate::dirs::Dirs;
 use crate::local::alive;
+use crate::local::find::Found;
 
 /// `--root-dir`, as `coracle run` has it.
 #[derive(Clone, Debug, clap::Args)]
@@ -31,4 +33,46 @@ impl Root {
         alive::sweep(&dirs);
         Ok(dirs)
     }
+}
+
+/// The containers of a pod, init containers first.
+pub(crate) fn containers(found: &Found) -> Vec<String> {
+    let spec = found.record.pod.spec.iter();
+    let all = spec.flat_map(|spec| {
+        spec.init_containers
+            .iter()
+            .flatten()
+            .chain(&spec.containers)
+    });
+    all.map(|container| container.name.clone()).collect()
+}
+
+/// The container that is asked for; without a name the first that is no init container, which is
+/// told where there are others.
+///
+/// # Errors
+/// When there is no such container.
+pub(crate) fn container(found: &Found, asked: Option<&str>) -> anyhow::Result<String> {
+    let all = containers(found);
+    if let Some(name) = asked {
+        if !all.iter().any(|it| it == name) {
+            bail!(
+                "pod {} has no container {name:?}; it has {}",
+                found.name(),
+                all.join(", ")
+            );
+        }
+        return Ok(name.to_owned());
+    }
+    let spec = found.record.pod.spec.as_ref();
+    let first = spec.and_then(|spec| spec.containers.first());
+    let first = first.with_context(|| format!("pod {} has no containers", found.name()))?;
+    if all.len() > 1 {
+        eprintln!(
+            "Defaulted container {:?} out of: {}",
+            first.name,
+            all.join(", ")
+        );
+    }
+    Ok(first.name.clone())
 }

@@ -164,25 +164,21 @@ fn cut(text: &str, most: usize, whole: bool) -> String {
 mod tests {
     use super::*;
 
-    fn found(namespace: &str, name: &str) -> Found {
-        let record = json!({"version": 1, "pod": {
-            "metadata": {"namespace": namespace, "name": name, "uid": "0123456789",
+    fn pod() -> Pod {
+        let pod = json!({
+            "metadata": {"name": "web", "uid": "0123456789",
                 "creationTimestamp": "2026-01-01T00:00:00Z"},
             "spec": {"containers": [{"name": "main", "image": "file:/".to_owned() + &"x".repeat(60),
                 "ports": [{"containerPort": 80, "hostPort": 8080}, {"containerPort": 53, "protocol": "UDP"}]}]},
             "status": {"phase": "Running", "podIP": "127.0.0.2", "containerStatuses": [{"name": "main",
                 "image": "i", "imageID": "", "ready": true, "restartCount": 2, "state": {"running": {}},
-                "lastState": {"terminated": {"exitCode": 1, "finishedAt": "2026-01-01T00:00:00Z"}}}]}}});
-        Found {
-            record: serde_json::from_value(record).unwrap(),
-            folder: "/runs/x".into(),
-            alive: true,
-        }
+                "lastState": {"terminated": {"exitCode": 1, "finishedAt": "2026-01-01T00:00:00Z"}}}]}});
+        serde_json::from_value(pod).unwrap()
     }
 
     #[test]
     fn a_row_says_what_kubectls_does() {
-        let pod = found("default", "web").record.pod;
+        let pod = pod();
         let now = "2026-01-01T00:05:00Z".parse().unwrap();
         assert_eq!(
             row(&pod, "web", now),

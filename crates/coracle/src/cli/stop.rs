@@ -68,7 +68,7 @@ pub(crate) fn stop(args: &StopArgs) -> anyhow::Result<u8> {
         settle(it, call)?;
         if !it.record.kept {
             // Nothing of it stays: its name is free once its session has ended.
-            find::ended(&it.folder);
+            find::ended(&it.site);
         }
         Ok(())
     };
@@ -111,8 +111,8 @@ fn remove(dirs: &Dirs, found: &Found, force: bool) -> anyhow::Result<()> {
         };
         settle(found, call)?;
     }
-    if !alive::lives(&found.folder) {
-        alive::remove(dirs, found.id(), uid)?;
+    if !found.site.lives() {
+        alive::remove(dirs, &found.site, uid)?;
     }
     Ok(())
 }
@@ -128,7 +128,7 @@ fn settle(found: &Found, call: Call) -> anyhow::Result<()> {
     match answered {
         Ok(()) => Ok(()),
         Err(ClientError::Ended) => {
-            find::ended(&found.folder);
+            find::ended(&found.site);
             Ok(())
         }
         Err(error) => Err(error.into()),

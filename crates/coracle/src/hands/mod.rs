@@ -1,13 +1,8 @@
 //! The hands: executes the actions that `lifecycle` decides, through the store, the volumes, the
 //! compiler and the guest host. Decides nothing: a failure is told, never retried here.
 
-#[allow(
-    dead_code,
-    reason = "who answers the control socket calls it, and it comes before"
-)]
 mod exec;
 mod images;
-#[allow(dead_code, reason = "as exec, which it serves")]
 mod lookup;
 mod pod;
 mod prepare;
@@ -29,8 +24,7 @@ use crate::cli::stdio::Attach;
 use crate::dirs::Dirs;
 use crate::program::sentence;
 use crate::progress::Reporter;
-#[allow(unused_imports, reason = "as exec")]
-pub(crate) use exec::{ExecFailure, ExecStreams};
+pub(crate) use exec::ExecStreams;
 use images::Resolved;
 use prepare::Prepared;
 

@@ -1,15 +1,17 @@
-//! The folder of a session, `<root>/runs/<id>/`, and what is left of one that was killed.
+//! What says that a session lives, and what is left of one that was killed.
 //!
-//! A session holds the lock on the file `lock` in it for as long as it lives; the kernel lets go of
+//! A session holds the lock on `<root>/runs/<id>.lock` for as long as it lives; the kernel lets go of
 //! it however the session ends. A lock that nobody holds is of a session that was killed: the next
-//! command removes what its pods left, but for the records and logs that are kept until `rm`. A
-//! folder without a lock is of a session that has ended in order. Pods of a node have no such folder
-//! and are never touched.
+//! command removes what its pods left, but for the records and logs that are kept until `rm`. Those
+//! of a session are in its folder, `<root>/runs/<id>/`, which a `run` in the foreground does without:
+//! making a folder takes longer than all else that it does on disk. Pods of a node have neither, and
+//! are never touched.
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -18,21 +20,119 @@ use rustix::fs::{FlockOperation, flock};
 use super::names;
 use crate::dirs::{self, Dirs};
 
-/// Held by the session that the folder is of.
-pub(super) const LOCK: &str = "lock";
+/// Held by a session.
+const LOCK: &str = "lock";
+
+/// Where other commands reach it.
+const SOCKET: &str = "sock";
 
 /// Says of one pod that it is of a session whose id is another than the pod's UID.
 const MARK: &str = "pod";
 
 /// What is known of a pod when its session does not live.
-pub(crate) const RECORD: &str = "json";
+pub(super) const RECORD: &str = "json";
+
+/// Where the files of a session are.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Site {
+    runs: PathBuf,
+    id: String,
+}
+
+impl Site {
+    pub(crate) fn of(dirs: &Dirs, id: &str) -> Site {
+        Site {
+            runs: dirs.runs(),
+            id: id.to_owned(),
+        }
+    }
+
+    /// The session's id.
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The folder of its lock and its socket, which is its user's alone.
+    pub(super) fn runs(&self) -> &Path {
+        &self.runs
+    }
+
+    /// The folder of its records.
+    pub(crate) fn folder(&self) -> PathBuf {
+        self.runs.join(&self.id)
+    }
+
+    fn lock(&self) -> PathBuf {
+        self.runs.join(format!("{}.{LOCK}", self.id))
+    }
+
+    /// The name of its socket in [`Site::runs`].
+    pub(super) fn socket(&self) -> String {
+        format!("{}.{SOCKET}", self.id)
+    }
+
+    /// Whether the session lives.
+    pub(crate) fn lives(&self) -> bool {
+        // Shared: two that ask at once do not take each other for the session.
+        self.open_lock().is_some_and(|lock| {
+            flock(lock.as_fd(), FlockOperation::NonBlockingLockShared)
+                == Err(rustix::io::Errno::WOULDBLOCK)
+        })
+    }
+
+    /// The file that the session locks; nothing once it has ended in order.
+    pub(super) fn open_lock(&self) -> Option<File> {
+        File::open(self.lock()).ok()
+    }
+
+    /// The records that are kept of its pods.
+    pub(super) fn records(&self) -> Vec<PathBuf> {
+        with_extension(&self.folder(), RECORD)
+    }
+
+    /// Whether something of it is kept until `rm`.
+    pub(crate) fn holds_records(&self) -> bool {
+        !self.records().is_empty()
+    }
+
+    /// The UIDs of the pods that it made.
+    fn uids(&self) -> Vec<String> {
+        let marks = with_extension(&self.folder(), MARK);
+        let stem = |path: &PathBuf| Some(path.file_stem()?.to_str()?.to_owned());
+        let marked = marks.iter().filter_map(stem);
+        marked.chain([self.id.clone()]).collect()
+    }
+}
+
+fn with_extension(folder: &Path, extension: &str) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|it| it == extension))
+        .collect()
+}
+
+/// All sessions of a root folder of which there is anything.
+pub(super) fn sites(dirs: &Dirs) -> Vec<Site> {
+    let entries = std::fs::read_dir(dirs.runs());
+    let mut ids = BTreeSet::new();
+    for entry in entries.into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let Some(name) = name.to_str() else { continue };
+        match name.rsplit_once('.') {
+            Some((id, LOCK)) => ids.insert(id.to_owned()),
+            Some((_, SOCKET)) => false,
+            _ => ids.insert(name.to_owned()),
+        };
+    }
+    ids.iter().map(|id| Site::of(dirs, id)).collect()
+}
 
 /// Says that a session lives.
 #[derive(Debug)]
 pub(crate) struct Alive {
     dirs: Dirs,
-    id: String,
-    folder: PathBuf,
+    site: Site,
     _lock: File,
 }
 
@@ -40,59 +140,72 @@ impl Alive {
     /// To be taken before anything of the session is made.
     ///
     /// # Errors
-    /// When the folder or its lock can't be made.
+    /// When the lock can't be made.
     pub(crate) fn take(dirs: &Dirs, id: &str) -> anyhow::Result<Alive> {
-        let folder = dirs.session(id);
+        let site = Site::of(dirs, id);
+        let path = site.lock();
         let lock = loop {
-            match locked(&folder) {
-                Ok(Some(lock)) => break lock,
-                // Swept before it was locked: nobody has seen it.
-                Ok(None) => {}
-                // The first session of this root, or one that was swept between two calls.
-                Err(error) if error.kind() == ErrorKind::NotFound => dirs::make(&dirs.runs())?,
-                Err(error) => {
-                    // What is empty and nobody's is not left behind.
-                    let _ = std::fs::remove_file(folder.join(LOCK));
-                    let _ = std::fs::remove_dir(&folder);
-                    return Err(error)
-                        .with_context(|| format!("can't make the folder {}", folder.display()));
+            let opened = OpenOptions::new()
+                .create(true)
+                .truncate(false)
+                .write(true)
+                .mode(0o600)
+                .open(&path);
+            let lock = match opened {
+                Ok(lock) => lock,
+                // The first session of this root.
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    dirs::make(&dirs.runs())?;
+                    continue;
                 }
+                Err(error) => {
+                    return Err(error).with_context(|| format!("can't make {}", path.display()));
+                }
+            };
+            flock(lock.as_fd(), FlockOperation::LockExclusive)
+                .with_context(|| format!("can't lock {}", path.display()))?;
+            // One that was swept before it was locked is not seen by anybody.
+            if lock.metadata().is_ok_and(|found| found.nlink() > 0) {
+                break lock;
             }
         };
         Ok(Alive {
             dirs: dirs.clone(),
-            id: id.to_owned(),
-            folder,
+            site,
             _lock: lock,
         })
     }
 
-    /// The session's folder.
-    pub(crate) fn folder(&self) -> &Path {
-        &self.folder
+    /// Where its files are.
+    pub(crate) fn site(&self) -> &Site {
+        &self.site
     }
 
-    /// A pod of the session, to be told before anything of it is made.
+    /// A pod of the session, to be told before anything of it is made; `kept` if it has a record.
     ///
     /// # Errors
     /// When that can't be noted.
-    pub(crate) fn adds(&self, uid: &str) -> anyhow::Result<()> {
-        if uid == self.id {
-            return Ok(()); // The folder's own name says so.
+    pub(crate) fn adds(&self, uid: &str, kept: bool) -> anyhow::Result<()> {
+        let marked = uid != self.site.id; // The lock's own name tells of the other.
+        if marked || kept {
+            dirs::make(&self.site.folder())?;
         }
-        let mark = self.folder.join(uid).with_extension(MARK);
-        File::create(&mark)
-            .map(drop)
-            .with_context(|| format!("can't make {}", mark.display()))
+        if marked {
+            let mark = self.site.folder().join(uid).with_extension(MARK);
+            File::create(&mark)
+                .map(drop)
+                .with_context(|| format!("can't make {}", mark.display()))?;
+        }
+        Ok(())
     }
 }
 
 impl Drop for Alive {
     fn drop(&mut self) {
         // What stays is swept by the next command, with what this one could not remove.
-        if let Err(error) = clear(&self.dirs, &self.id) {
+        if let Err(error) = clear(&self.dirs, &self.site) {
             tracing::debug!(
-                id = self.id,
+                id = self.site.id,
                 error = format!("{error:#}"),
                 "left to be swept"
             );
@@ -100,43 +213,12 @@ impl Drop for Alive {
     }
 }
 
-/// Makes and locks; nothing if it was swept meanwhile.
-fn locked(folder: &Path) -> std::io::Result<Option<File>> {
-    match std::fs::DirBuilder::new().mode(0o700).create(folder) {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
-    }
-    let lock = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .open(folder.join(LOCK))?;
-    flock(lock.as_fd(), FlockOperation::LockExclusive)?;
-    Ok(lock.metadata()?.nlink().gt(&0).then_some(lock))
-}
-
-/// Whether the session of a folder lives.
-pub(crate) fn lives(folder: &Path) -> bool {
-    // Shared: two that ask at once do not take each other for the session.
-    File::open(folder.join(LOCK)).is_ok_and(|lock| {
-        flock(lock.as_fd(), FlockOperation::NonBlockingLockShared)
-            == Err(rustix::io::Errno::WOULDBLOCK)
-    })
-}
-
 /// Removes what killed sessions left. A failure costs room, and nothing that runs.
 pub(crate) fn sweep(dirs: &Dirs) {
-    let Ok(entries) = std::fs::read_dir(dirs.runs()) else {
-        return;
-    };
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        if let Some(id) = name.to_str()
-            && let Err(error) = sweep_one(dirs, id)
-        {
+    for site in sites(dirs) {
+        if let Err(error) = sweep_one(dirs, &site) {
             tracing::warn!(
-                id,
+                id = site.id,
                 error = format!("{error:#}"),
                 "what a killed session left stays"
             );
@@ -144,75 +226,26 @@ pub(crate) fn sweep(dirs: &Dirs) {
     }
 }
 
-fn sweep_one(dirs: &Dirs, id: &str) -> anyhow::Result<()> {
-    let folder = dirs.session(id);
-    let lock = match File::open(folder.join(LOCK)) {
-        Ok(lock) => lock,
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            // Killed before it had a lock; one that holds records stays.
-            let _ = std::fs::remove_dir(&folder);
-            return Ok(());
+fn sweep_one(dirs: &Dirs, site: &Site) -> anyhow::Result<()> {
+    let Some(lock) = site.open_lock() else {
+        // It has ended in order, unless an `rm` of its last pod was killed.
+        if !site.holds_records() {
+            volume::remove(&site.folder())?;
         }
-        // Before sessions had folders, a run's lock was a file.
-        Err(error) if error.kind() == ErrorKind::NotADirectory => return Ok(()),
-        Err(error) => return Err(error.into()),
+        return Ok(());
     };
     if flock(lock.as_fd(), FlockOperation::NonBlockingLockExclusive).is_err() {
         return Ok(()); // It lives.
     }
-    let of_pods = |uid: &str| -> anyhow::Result<()> {
-        match folder.join(uid).with_extension(RECORD).exists() {
-            true => Ok(()),
-            false => remove_logs(dirs, uid),
+    for uid in site.uids() {
+        if !site.folder().join(&uid).with_extension(RECORD).exists() {
+            remove_logs(dirs, &uid)?;
         }
-    };
-    for uid in uids(&folder, id) {
-        of_pods(&uid)?;
     }
-    if !holds_records(&folder) {
-        names::free(dirs, id, None);
+    if !site.holds_records() {
+        names::free(dirs, &site.id, None);
     }
-    clear(dirs, id)
-}
-
-/// The UIDs of the pods that a session made.
-fn uids(folder: &Path, id: &str) -> Vec<String> {
-    let marked = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let marked = marked.filter_map(|entry| {
-        let path = entry.path();
-        let uid = path.file_stem()?.to_str()?.to_owned();
-        (path.extension()? == MARK).then_some(uid)
-    });
-    marked.chain([id.to_owned()]).collect()
-}
-
-/// The records in a session's folder.
-pub(super) fn records(folder: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    entries
-        .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|it| it == RECORD))
-        .collect()
-}
-
-/// Whether a session that has ended keeps something until `rm`.
-pub(crate) fn holds_records(folder: &Path) -> bool {
-    !records(folder).is_empty()
-}
-
-/// Removes what is kept of one pod of a session that has ended, and the session's folder with the last.
-///
-/// # Errors
-/// When something can't be removed; the record goes last, so that it can be asked for again.
-pub(crate) fn remove(dirs: &Dirs, id: &str, uid: &str) -> anyhow::Result<()> {
-    let folder = dirs.session(id);
-    remove_logs(dirs, uid)?;
-    names::free(dirs, id, Some(uid));
-    gone(&folder.join(uid).with_extension(RECORD))?;
-    if !holds_records(&folder) && !lives(&folder) {
-        volume::remove(&folder)?;
-    }
-    Ok(())
+    clear(dirs, site)
 }
 
 /// Removes the logs of a pod, whatever it was called.
@@ -228,41 +261,32 @@ pub(crate) fn remove_logs(dirs: &Dirs, uid: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Removes all of a session that is not kept. Its lock is held, and goes last.
-fn clear(dirs: &Dirs, id: &str) -> anyhow::Result<()> {
-    let folder = dirs.session(id);
-    let left = match std::fs::read_dir(&folder) {
-        Ok(entries) => entries,
-        // Another one swept it at the same time.
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error.into()),
-    };
-    volume::remove(&dirs.pod(id))?;
-    let paths: Vec<PathBuf> = left.flatten().map(|entry| entry.path()).collect();
-    let has = |extension: &str| {
-        paths
-            .iter()
-            .any(|path| path.extension().is_some_and(|it| it == extension))
-    };
-    let kept = has(RECORD);
-    for path in &paths {
-        let extension = path.extension().and_then(|it| it.to_str());
-        let stem = path.file_stem().and_then(|it| it.to_str());
-        match (extension, stem) {
-            (Some(MARK), Some(uid)) => {
-                volume::remove(&dirs.pod(uid))?;
-                gone(path)?;
-            }
-            (Some(RECORD), _) => {}
-            (Some("log"), _) if kept => {}
-            (None, Some(LOCK)) => {}
-            _ => gone(path)?,
-        }
+/// Removes what is kept of one pod of a session that has ended, and the session's folder with the last.
+///
+/// # Errors
+/// When something can't be removed; the record goes last, so that it can be asked for again.
+pub(crate) fn remove(dirs: &Dirs, site: &Site, uid: &str) -> anyhow::Result<()> {
+    remove_logs(dirs, uid)?;
+    names::free(dirs, &site.id, Some(uid));
+    gone(&site.folder().join(uid).with_extension(RECORD))?;
+    if !site.holds_records() && !site.lives() {
+        volume::remove(&site.folder())?;
     }
-    gone(&folder.join(LOCK))?;
-    // It stays if it holds records.
-    let _ = std::fs::remove_dir(&folder);
     Ok(())
+}
+
+/// Removes all of a session that is not kept. Its lock is held, and goes last.
+fn clear(dirs: &Dirs, site: &Site) -> anyhow::Result<()> {
+    gone(&site.runs.join(site.socket()))?;
+    for uid in site.uids() {
+        volume::remove(&dirs.pod(&uid))?;
+        gone(&site.folder().join(uid).with_extension(MARK))?;
+    }
+    if !site.holds_records() {
+        // A run in the foreground has none.
+        volume::remove(&site.folder())?;
+    }
+    Ok(gone(&site.lock())?)
 }
 
 /// Removes a file; one that is not there is removed already.
@@ -285,12 +309,12 @@ mod tests {
     }
 
     /// A session that was killed: its lock is nobody's.
-    fn dead(dirs: &Dirs, id: &str) -> PathBuf {
-        let folder = dirs.session(id);
-        dirs::make(&folder).unwrap();
-        std::fs::write(folder.join(LOCK), "").unwrap();
-        std::fs::write(folder.join("control.sock"), "").unwrap();
-        folder
+    fn dead(dirs: &Dirs, id: &str) -> Site {
+        let site = Site::of(dirs, id);
+        dirs::make(site.runs()).unwrap();
+        std::fs::write(site.lock(), "").unwrap();
+        std::fs::write(site.runs().join(site.socket()), "").unwrap();
+        site
     }
 
     #[test]
@@ -307,7 +331,7 @@ mod tests {
             ["dead", "living", "of-a-node"].map(is_there),
             [false, true, true]
         );
-        assert!(lives(living.folder()));
+        assert!(living.site().lives());
         drop(living);
         sweep(&root);
         assert_eq!([is_there("living"), is_there("of-a-node")], [false, true]);
@@ -317,7 +341,9 @@ mod tests {
     #[test]
     fn a_killed_sessions_pods_go_and_its_records_stay() {
         let (_folder, root) = root();
-        let folder = dead(&root, "session");
+        let site = dead(&root, "session");
+        let folder = site.folder();
+        dirs::make(&folder).unwrap();
         for uid in ["one", "two"] {
             std::fs::create_dir_all(root.run(uid, "main", 0)).unwrap();
             std::fs::write(folder.join(uid).with_extension(MARK), "").unwrap();
@@ -325,7 +351,7 @@ mod tests {
         for kept in ["one.json", "out.log"] {
             std::fs::write(folder.join(kept), "{}").unwrap();
         }
-        assert!(!lives(&folder));
+        assert!(!site.lives());
         sweep(&root);
         assert!(!root.pod("one").exists() && !root.pod("two").exists());
         let mut left: Vec<_> = std::fs::read_dir(&folder)
@@ -342,11 +368,26 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_never_got_its_lock_goes() {
+    fn what_is_kept_of_a_session_goes_with_its_last_pod() {
         let (_folder, root) = root();
-        dirs::make(&root.session("early")).unwrap();
+        let alive = Alive::take(&root, "session").unwrap();
+        let site = alive.site().clone();
+        for uid in ["one", "two"] {
+            alive.adds(uid, true).unwrap();
+            std::fs::write(site.folder().join(uid).with_extension(RECORD), "{}").unwrap();
+            std::fs::create_dir_all(root.all_logs().join(format!("ns_{uid}-name_{uid}"))).unwrap();
+        }
+        drop(alive);
+        assert!(site.holds_records() && site.open_lock().is_none());
+        remove(&root, &site, "one").unwrap();
+        assert!(site.folder().exists());
+        assert_eq!(std::fs::read_dir(root.all_logs()).unwrap().count(), 1);
+        remove(&root, &site, "two").unwrap();
+        dirs::make(&site.folder()).unwrap();
+        std::fs::write(site.folder().join("out.log"), "").unwrap();
         sweep(&root);
-        assert!(!root.session("early").exists());
+        assert!(sites(&root).is_empty());
+        assert_eq!(std::fs::read_dir(root.all_logs()).unwrap().count(), 0);
     }
 
     #[test]
@@ -357,12 +398,12 @@ mod tests {
             for number in 0..200 {
                 let id = format!("s{number}");
                 let alive = Alive::take(&root, &id).unwrap();
-                alive.adds("other").unwrap();
+                alive.adds("other", false).unwrap();
                 std::fs::create_dir_all(root.pod("other")).unwrap();
                 sweep(&root);
-                assert!(root.pod("other").exists() && lives(alive.folder()), "{id}");
+                assert!(root.pod("other").exists() && alive.site().lives(), "{id}");
                 drop(alive);
-                assert!(!root.session(&id).exists(), "{id}");
+                assert!(sites(&root).is_empty(), "{id}");
             }
             sweeper.join().unwrap();
         });

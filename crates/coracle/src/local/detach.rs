@@ -120,7 +120,7 @@ pub(crate) fn main() -> anyhow::Result<u8> {
 /// # Errors
 /// When a pod could not begin, with why.
 pub(crate) async fn in_background(session: Session) -> anyhow::Result<u8> {
-    let folder = session.folder().to_owned();
+    let folder = session.folder();
     let begun = session.clone();
     let mut done = tokio::spawn(session.clone().until_done());
     tokio::select! {
@@ -174,7 +174,7 @@ fn tell_begun(folder: &Path) -> anyhow::Result<()> {
     rustix::stdio::dup2_stdout(&null)?;
     match log {
         Ok(log) => rustix::stdio::dup2_stderr(&log)?,
-        // A session that has ended and is not kept has no folder any more.
+        // A session that is not kept has no folder.
         Err(_) => rustix::stdio::dup2_stderr(&null)?,
     }
     Ok(())

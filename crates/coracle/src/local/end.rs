@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, PodStatus};
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod, PodStatus};
 use lifecycle::Event;
 
 /// How a pod ended.
@@ -56,6 +56,23 @@ fn terminated(state: &ContainerStateTerminated) -> End {
 pub(crate) fn containers(status: &PodStatus) -> impl Iterator<Item = &ContainerStatus> {
     let init = status.init_container_statuses.iter().flatten();
     init.chain(status.container_statuses.iter().flatten())
+}
+
+/// A container's status.
+pub(crate) fn status_of<'a>(pod: &'a Pod, container: &str) -> Option<&'a ContainerStatus> {
+    containers(pod.status.as_ref()?).find(|status| status.name == container)
+}
+
+/// Which run a container's id is of: `coracle://<uid>_<container>_<attempt>`.
+pub(crate) fn attempt_of(id: Option<&str>) -> Option<u32> {
+    id?.rsplit('_').next()?.parse().ok()
+}
+
+/// The run of a container that goes on.
+pub(crate) fn running_attempt(pod: &Pod, container: &str) -> Option<u32> {
+    let status = status_of(pod, container)?;
+    status.state.as_ref()?.running.as_ref()?;
+    attempt_of(status.container_id.as_deref())
 }
 
 /// How a pod ended that has ended.

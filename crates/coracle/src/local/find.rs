@@ -1,22 +1,20 @@
 //! Finds pods by what people call them, over all sessions of a root folder, living and ended.
 
-use std::fs::File;
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::bail;
 use rustix::fs::{FlockOperation, flock};
 
-use super::alive;
+use super::alive::{self, Site};
 use super::control::{Answer, Call, Client, ClientError};
 use super::record::Record;
 use super::session::name_of;
 use crate::dirs::Dirs;
 use crate::program::sentence;
 
-/// How long a session that ends may take to let go of its folder.
+/// How long a session that ends may take to let go of what it holds.
 const ENDING: Duration = Duration::from_secs(30);
 
 /// A pod and where it is held.
@@ -24,8 +22,8 @@ const ENDING: Duration = Duration::from_secs(30);
 pub(crate) struct Found {
     /// What is known of it.
     pub(crate) record: Record,
-    /// Its session's folder.
-    pub(crate) folder: PathBuf,
+    /// Its session.
+    pub(crate) site: Site,
     /// Whether its session lives.
     pub(crate) alive: bool,
 }
@@ -39,21 +37,13 @@ impl Found {
         }
     }
 
-    /// The id of its session.
-    pub(crate) fn id(&self) -> &str {
-        self.folder
-            .file_name()
-            .and_then(|name| name.to_str())
-            .unwrap_or_default()
-    }
-
     /// Asks its session.
     ///
     /// # Errors
     /// [`ClientError`]
     pub(crate) fn call(&self, call: Call) -> Result<Client, ClientError> {
         match self.alive {
-            true => Client::call(&self.folder, call, &[]),
+            true => Client::call(&self.site, call, &[]),
             false => Err(ClientError::Ended),
         }
     }
@@ -61,26 +51,19 @@ impl Found {
 
 /// All pods, the oldest first.
 pub(crate) fn all(dirs: &Dirs) -> Vec<Found> {
-    let entries = std::fs::read_dir(dirs.runs());
-    let folders: Vec<PathBuf> = entries
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path())
-        .collect();
     let mut found = Vec::new();
     // All are asked before the first is listened to: one that is slow holds up no other.
-    let asked: Vec<_> = folders
+    let asked: Vec<_> = alive::sites(dirs)
         .into_iter()
-        .map(|folder| {
-            let client = alive::lives(&folder).then(|| Client::call(&folder, Call::Pods, &[]));
-            (folder, client)
+        .map(|site| {
+            let client = site.lives().then(|| Client::call(&site, Call::Pods, &[]));
+            (site, client)
         })
         .collect();
-    for (folder, client) in asked {
+    for (site, client) in asked {
         match client {
-            None => found.extend(on_disk(&folder, false)),
-            Some(client) => found.extend(live(&folder, client)),
+            None => found.extend(on_disk(&site, false)),
+            Some(client) => found.extend(live(&site, client)),
         }
     }
     let created = |found: &Found| {
@@ -93,29 +76,29 @@ pub(crate) fn all(dirs: &Dirs) -> Vec<Found> {
     found
 }
 
-fn live(folder: &Path, client: Result<Client, ClientError>) -> Vec<Found> {
+fn live(site: &Site, client: Result<Client, ClientError>) -> Vec<Found> {
     match client.and_then(|mut client| client.next()) {
         Ok(Some(Answer::Pods { pods })) => pods
             .into_iter()
             .map(|record| Found {
                 record,
-                folder: folder.to_owned(),
+                site: site.clone(),
                 alive: true,
             })
             .collect(),
         // It begins and has no pods yet, or it ends.
-        Err(ClientError::Ended) if !alive::holds_records(folder) => Vec::new(),
-        Ok(_) | Err(ClientError::Ended) => on_disk(folder, !ended(folder)),
+        Err(ClientError::Ended) if !site.holds_records() => Vec::new(),
+        Ok(_) | Err(ClientError::Ended) => on_disk(site, !ended(site)),
         Err(error) => {
-            eprintln!("coracle: {}: {}", folder.display(), sentence(&error));
-            on_disk(folder, true)
+            eprintln!("coracle: session {}: {}", site.id(), sentence(&error));
+            on_disk(site, true)
         }
     }
 }
 
-/// Waits until a session that ends has let go of its folder.
-pub(crate) fn ended(folder: &Path) -> bool {
-    let Ok(lock) = File::open(folder.join(alive::LOCK)) else {
+/// Waits until a session that ends has let go of what it holds.
+pub(crate) fn ended(site: &Site) -> bool {
+    let Some(lock) = site.open_lock() else {
         return true;
     };
     let (send, freed) = mpsc::channel();
@@ -127,13 +110,13 @@ pub(crate) fn ended(folder: &Path) -> bool {
     freed.recv_timeout(ENDING).unwrap_or(false)
 }
 
-fn on_disk(folder: &Path, alive: bool) -> Vec<Found> {
+fn on_disk(site: &Site, alive: bool) -> Vec<Found> {
     let mut found = Vec::new();
-    for path in alive::records(folder) {
+    for path in site.records() {
         match Record::read(&path) {
             Ok(record) => found.push(Found {
                 record: if alive { record } else { record.lose() },
-                folder: folder.to_owned(),
+                site: site.clone(),
                 alive,
             }),
             // Removed just now, by another command.
@@ -216,7 +199,7 @@ mod tests {
             "pod": {"metadata": {"namespace": namespace, "name": name, "uid": uid}}});
         Found {
             record: serde_json::from_value(record).unwrap(),
-            folder: PathBuf::from("/runs").join(uid),
+            site: Site::of(&Dirs::open(&std::env::temp_dir()).unwrap(), uid),
             alive: false,
         }
     }

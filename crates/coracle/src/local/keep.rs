@@ -59,7 +59,7 @@ impl Inner {
             if written.get(known.uid()) == Some(&known.revision) {
                 continue;
             }
-            match self.record(known).write(self.alive.folder()) {
+            match self.record(known).write(&self.alive.site().folder()) {
                 Ok(()) => {
                     written.insert(known.uid().to_owned(), known.revision);
                 }
@@ -96,7 +96,7 @@ impl Inner {
     /// Removes the record, the logs and the name of a pod that is gone.
     fn forget(&self, uid: &str) -> anyhow::Result<()> {
         alive::remove_logs(&self.dirs, uid)?;
-        alive::gone(&Record::path(self.alive.folder(), uid))?;
+        alive::gone(&Record::path(&self.alive.site().folder(), uid))?;
         names::free(&self.dirs, &self.options.id, Some(uid));
         Ok(())
     }

@@ -2,9 +2,9 @@
 //! pods that one `coracle run` or `coracle play` was asked for.
 //!
 //! ```text
-//! <root>/runs/<id>/lock          held for as long as the session lives
-//!                  control.sock  where other commands reach it
-//!                  <uid>.json    what is known of a pod that is kept until `rm`
+//! <root>/runs/<id>.lock          held for as long as the session lives
+//! <root>/runs/<id>.sock          where other commands reach it
+//! <root>/runs/<id>/<uid>.json    what is known of a pod that is kept until `rm`
 //!                  <uid>.pod     says that a pod is of this session
 //!                  out.log       what a detached session says itself
 //! <root>/names/<ns>/<pod>        which session has a pod of that name

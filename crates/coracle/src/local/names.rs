@@ -1,7 +1,7 @@
 //! Which names of pods are taken: a link a name, `<root>/names/<namespace>/<pod>`, to `<id>/<uid>`.
 //!
-//! Making a link is atomic, so of two that want one name one gets it. A link to a session whose
-//! folder is gone says nothing, and is taken over.
+//! Making a link is atomic, so of two that want one name one gets it. A link to a session that neither
+//! lives nor is kept says nothing, and is taken over.
 
 use std::fs::File;
 use std::io::ErrorKind;
@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use rustix::fs::{FlockOperation, flock};
 
+use super::alive::Site;
 use crate::dirs::{self, Dirs};
 
 /// Who has a name.
@@ -63,11 +64,13 @@ pub(crate) fn claim(
         .with_context(|| format!("can't lock {}", folder.display()))?;
     let path = folder.join(name);
     if let Some(other) = read(&path).filter(|other| other != owner) {
-        if dirs.session(&other.id).exists() {
-            let who = match super::alive::lives(&dirs.session(&other.id)) {
-                true => "which runs",
-                false => "which has ended and is kept",
-            };
+        let site = Site::of(dirs, &other.id);
+        let who = match (site.lives(), site.holds_records()) {
+            (true, _) => Some("which runs"),
+            (false, true) => Some("which has ended and is kept"),
+            (false, false) => None,
+        };
+        if let Some(who) = who {
             bail!(
                 "the name {name:?} is taken by pod {namespace}/{name} ({uid}), {who}: `coracle rm -f {namespace}/{name}` frees it, or choose another name",
                 uid = other.uid
@@ -117,6 +120,7 @@ fn read(path: &Path) -> Option<Owner> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use super::super::alive::Alive;
     use super::*;
 
     fn owner(id: &str) -> Owner {
@@ -131,9 +135,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let dirs = Dirs::open(folder.path()).unwrap();
         let web = ("default", "web");
-        for id in ["one", "two"] {
-            dirs::make(&dirs.session(id)).unwrap();
-        }
+        let take = |id: &str| Alive::take(&dirs, id).unwrap();
+        let (one, two) = (take("one"), take("two"));
         claim(&dirs, web, &owner("one")).unwrap();
         claim(&dirs, web, &owner("one")).unwrap();
         claim(&dirs, ("other", "web"), &owner("two")).unwrap();
@@ -145,8 +148,9 @@ mod tests {
         claim(&dirs, web, &owner("two")).unwrap_err();
         free(&dirs, "one", None);
         claim(&dirs, web, &owner("two")).unwrap();
-        std::fs::remove_dir(dirs.session("two")).unwrap();
+        drop(two);
         claim(&dirs, web, &owner("one")).unwrap();
+        drop(one);
     }
 
     #[test]
@@ -154,9 +158,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let dirs = Dirs::open(folder.path()).unwrap();
         let ids: Vec<String> = (0..16).map(|n| format!("s{n}")).collect();
-        for id in &ids {
-            dirs::make(&dirs.session(id)).unwrap();
-        }
+        let _alive: Vec<Alive> = ids
+            .iter()
+            .map(|id| Alive::take(&dirs, id).unwrap())
+            .collect();
         // A stale link makes them all try to take it over.
         claim(&dirs, ("default", "web"), &owner("gone")).unwrap();
         let got = std::thread::scope(|scope| {

@@ -1,8 +1,9 @@
 //! A session: the agent, the hands and the guest host in this process, for pods without a cluster.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -161,7 +162,7 @@ impl Session {
             }),
         };
         session.follow(&host);
-        control::listen(session.inner.alive.folder(), &session.inner)?;
+        control::listen(&session.inner)?;
         if session.inner.options.kept {
             tokio::spawn(keep::keep(Arc::downgrade(&session.inner)));
         }
@@ -230,9 +231,9 @@ impl Session {
         self.inner.board.all().iter().map(Known::pod).collect()
     }
 
-    /// The session's folder.
-    pub(crate) fn folder(&self) -> &Path {
-        self.inner.alive.folder()
+    /// The folder of what is kept of the session.
+    pub(crate) fn folder(&self) -> PathBuf {
+        self.inner.alive.site().folder()
     }
 
     /// Ends all pods, each within its grace.
@@ -281,7 +282,7 @@ impl Inner {
 
     /// Lets go of what is not kept, names and logs.
     pub(super) fn close(&self) {
-        if self.options.kept && alive::holds_records(self.alive.folder()) {
+        if self.options.kept && self.alive.site().holds_records() {
             return;
         }
         if self.named.load(Ordering::Relaxed) {
@@ -310,7 +311,7 @@ impl Inner {
             names::claim(&self.dirs, (namespace, name), &owner)?;
         }
         self.alive
-            .adds(uid)
+            .adds(uid, self.options.kept)
             .with_context(|| format!("pod {namespace}/{name}"))
     }
 
@@ -348,20 +349,29 @@ impl Inner {
 
     /// Does what follows from what is known now.
     pub(super) fn tidy(&self) {
-        for known in self.board.all() {
-            let uid = known.uid();
-            if known.deleted && known.released {
-                self.agent.gone(uid);
-            } else if !self.options.patient
-                && let Some(why) = known.hopeless()
-                && !self.given_up().contains_key(uid)
-            {
-                let name = name_of(&known.pod).1.to_owned();
-                self.given_up()
-                    .insert(uid.to_owned(), GivenUp { name, why });
+        let (gone, hopeless) = self.board.look(|pods| {
+            let gone = pods.values().filter(|it| it.deleted && it.released);
+            let gone: Vec<String> = gone.map(|it| it.uid().to_owned()).collect();
+            let patient = self.options.patient;
+            let waiting = pods.values().filter(|it| !patient && !it.deleted);
+            let hopeless: Vec<(String, GivenUp)> = waiting
+                .filter_map(|it| {
+                    let name = name_of(&it.pod).1.to_owned();
+                    let why = it.hopeless()?;
+                    Some((it.uid().to_owned(), GivenUp { name, why }))
+                })
+                .collect();
+            (gone, hopeless)
+        });
+        for (uid, why) in hopeless {
+            if let Entry::Vacant(free) = self.given_up().entry(uid.clone()) {
+                free.insert(why);
                 // What failed to begin would be tried again for ever.
-                self.agent.gone(uid);
+                self.agent.gone(&uid);
             }
+        }
+        for uid in gone {
+            self.agent.gone(&uid);
         }
     }
 

@@ -3,7 +3,6 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::time::Duration;
 
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
@@ -11,6 +10,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connec
 
 use super::protocol::{Answer, Call, Request};
 use super::wire;
+use crate::local::alive::Site;
 use crate::local::record::VERSION;
 
 /// The longest answer, bytes.
@@ -51,16 +51,16 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Calls the session of a folder.
+    /// Calls a session.
     ///
     /// # Errors
     /// [`ClientError`]
     pub(crate) fn call(
-        folder: &Path,
+        site: &Site,
         call: Call,
         fds: &[BorrowedFd<'_>],
     ) -> Result<Client, ClientError> {
-        let mut stream = dial(folder).map_err(io_error)?;
+        let mut stream = dial(site).map_err(io_error)?;
         let request = Request {
             version: VERSION,
             call,
@@ -119,8 +119,8 @@ fn io_error(error: io::Error) -> ClientError {
     }
 }
 
-fn dial(folder: &Path) -> io::Result<UnixStream> {
-    let folder = wire::open_folder(folder)?;
+fn dial(site: &Site) -> io::Result<UnixStream> {
+    let folder = wire::open_folder(site.runs())?;
     let socket = socket_with(
         AddressFamily::UNIX,
         SocketType::STREAM,
@@ -130,9 +130,7 @@ fn dial(folder: &Path) -> io::Result<UnixStream> {
     // Also how long connecting may take where a session accepts nothing any more.
     set_socket_timeout(&socket, Timeout::Send, Some(PATIENCE))?;
     set_socket_timeout(&socket, Timeout::Recv, Some(PATIENCE))?;
-    connect(
-        &socket,
-        &SocketAddrUnix::new(wire::address(folder.as_fd()))?,
-    )?;
+    let address = wire::address(folder.as_fd(), &site.socket());
+    connect(&socket, &SocketAddrUnix::new(address)?)?;
     Ok(UnixStream::from(socket))
 }

@@ -43,6 +43,22 @@ pub(crate) enum Call {
         #[serde(default)]
         grace: Option<i64>,
     },
+    /// Run a command in a container that runs: [`Answer::Exited`]. Standard input, if there is one,
+    /// output and error come with the request, as descriptors. It ends when the connection does.
+    Exec {
+        /// Which pod.
+        uid: String,
+        /// Which container.
+        container: String,
+        /// The command and its arguments.
+        command: Vec<String>,
+        /// Whether it has a terminal.
+        #[serde(default)]
+        tty: bool,
+        /// Whether the first descriptor is its standard input.
+        #[serde(default)]
+        stdin: bool,
+    },
     /// What the containers use: one [`Answer::Stats`].
     Stats,
 }
@@ -73,6 +89,14 @@ pub(crate) enum Answer {
     Stats {
         /// One for each that runs.
         stats: Vec<Sample>,
+    },
+    /// A command has ended.
+    Exited {
+        /// Its code.
+        code: u8,
+        /// What is to be said of it; empty for an ordinary exit.
+        #[serde(default)]
+        message: String,
     },
     /// It is done, and nothing follows.
     Done,

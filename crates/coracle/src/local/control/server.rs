@@ -2,11 +2,11 @@
 //! time, an answer that nobody takes ends the connection, and there are only so many at once.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use runtime::ExitKind;
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
@@ -14,6 +14,8 @@ use tokio::time::timeout;
 
 use super::protocol::{Answer, Call, Request, Sample};
 use super::wire;
+use crate::hands::ExecStreams;
+use crate::local::end;
 use crate::local::record::VERSION;
 use crate::local::session::Inner;
 
@@ -30,20 +32,16 @@ const PAUSE: Duration = Duration::from_millis(100);
 ///
 /// # Errors
 /// When it can't be made.
-pub(in crate::local) fn listen(folder: &Path, inner: &Arc<Inner>) -> anyhow::Result<()> {
-    let what = || {
-        format!(
-            "can't make the socket {}/{}",
-            folder.display(),
-            wire::SOCKET
-        )
-    };
-    let opened = wire::open_folder(folder).with_context(what)?;
+pub(in crate::local) fn listen(inner: &Arc<Inner>) -> anyhow::Result<()> {
+    let (runs, name) = (inner.alive.site().runs(), inner.alive.site().socket());
+    let what = || format!("can't make the socket {}/{name}", runs.display());
+    let opened = wire::open_folder(runs).with_context(what)?;
     // The folder is its user's alone, so the socket's own mode is a second bolt.
-    let listener = UnixListener::bind(wire::address(opened.as_fd())).with_context(what)?;
+    let address = wire::address(opened.as_fd(), &name);
+    let listener = UnixListener::bind(address).with_context(what)?;
     rustix::fs::chmodat(
         &opened,
-        wire::SOCKET,
+        &name,
         rustix::fs::Mode::from_raw_mode(0o600),
         rustix::fs::AtFlags::empty(),
     )
@@ -137,7 +135,7 @@ async fn serve(peer: &mut Peer, inner: &Weak<Inner>) -> anyhow::Result<()> {
     if user != rustix::process::geteuid().as_raw() {
         bail!("this session is another user's");
     }
-    let (line, _fds) = timeout(PATIENCE, peer.request())
+    let (line, fds) = timeout(PATIENCE, peer.request())
         .await
         .context("no request came")??;
     let request: Request = serde_json::from_slice(&line).with_context(|| {
@@ -153,10 +151,15 @@ async fn serve(peer: &mut Peer, inner: &Weak<Inner>) -> anyhow::Result<()> {
             env!("CARGO_PKG_VERSION")
         );
     }
-    answer(peer, inner, request.call).await
+    answer(peer, inner, request.call, fds).await
 }
 
-async fn answer(peer: &mut Peer, inner: &Weak<Inner>, call: Call) -> anyhow::Result<()> {
+async fn answer(
+    peer: &mut Peer,
+    inner: &Weak<Inner>,
+    call: Call,
+    fds: Vec<OwnedFd>,
+) -> anyhow::Result<()> {
     let session = || inner.upgrade().context("the session ends");
     match call {
         Call::Pods => {
@@ -166,6 +169,22 @@ async fn answer(peer: &mut Peer, inner: &Weak<Inner>, call: Call) -> anyhow::Res
         Call::Stats => {
             let stats = stats(&*session()?).await?;
             peer.tell(&Answer::Stats { stats }).await
+        }
+        Call::Exec {
+            uid,
+            container,
+            command,
+            tty,
+            stdin,
+        } => {
+            let streams = streams(stdin, fds)?;
+            let what = Exec {
+                uid,
+                container,
+                command,
+                tty,
+            };
+            exec(peer, &*session()?, what, streams).await
         }
         Call::Watch { uid } => follow(peer, inner, &uid, true).await,
         Call::Stop { uid, grace } => {
@@ -177,6 +196,66 @@ async fn answer(peer: &mut Peer, inner: &Weak<Inner>, call: Call) -> anyhow::Res
             follow(peer, inner, &uid, false).await
         }
     }
+}
+
+/// A command that is to run in a container.
+struct Exec {
+    uid: String,
+    container: String,
+    command: Vec<String>,
+    tty: bool,
+}
+
+/// The descriptors of a request, in their order.
+fn streams(stdin: bool, fds: Vec<OwnedFd>) -> anyhow::Result<ExecStreams> {
+    let expected = 2 + usize::from(stdin);
+    if fds.len() != expected {
+        bail!(
+            "the request came with {} descriptors instead of {expected}",
+            fds.len()
+        );
+    }
+    let mut fds = fds.into_iter();
+    Ok(ExecStreams {
+        stdin: if stdin { fds.next() } else { None },
+        stdout: fds.next(),
+        stderr: fds.next(),
+    })
+}
+
+async fn exec(
+    peer: &mut Peer,
+    inner: &Inner,
+    what: Exec,
+    streams: ExecStreams,
+) -> anyhow::Result<()> {
+    let known = inner.board.get(&what.uid).context("there is no such pod")?;
+    let (pod, name) = (known.pod(), what.container);
+    let attempt = end::running_attempt(&pod, &name)
+        .with_context(|| format!("container {name:?} does not run"))?;
+    let run = inner
+        .hands
+        .exec(&pod, &name, attempt, what.command, what.tty, streams);
+    let ended = tokio::select! {
+        ended = run => ended,
+        // Nobody is left who wants it: dropping it ends it.
+        () = peer.gone() => return Ok(()),
+    };
+    let answer = match ended {
+        Ok(ended) => Answer::Exited {
+            code: ended.code,
+            message: match ended.kind {
+                // What its own standard error does not tell.
+                ExitKind::OomKilled | ExitKind::Stopped | ExitKind::Lost => ended.message,
+                ExitKind::Exited | ExitKind::Trapped => String::new(),
+            },
+        },
+        Err(failure) => Answer::Error {
+            message: failure.message,
+            code: failure.exit_code,
+        },
+    };
+    peer.tell(&answer).await
 }
 
 async fn stats(inner: &Inner) -> anyhow::Result<Vec<Sample>> {

@@ -15,17 +15,14 @@ pub(super) const MAX_FDS: usize = 3;
 /// The longest request, bytes.
 pub(super) const MAX_REQUEST: usize = 1 << 20;
 
-/// The name of a session's socket in its folder.
-pub(super) const SOCKET: &str = "control.sock";
-
-/// A path to the socket of a session that fits an address, however long that of its folder is: the
-/// kernel takes 107 bytes. It is good for as long as the folder's descriptor is open.
-pub(super) fn address(folder: BorrowedFd<'_>) -> String {
+/// A path to a session's socket that fits an address, however long that of its folder is: the kernel
+/// takes 107 bytes. It is good for as long as the folder's descriptor is open.
+pub(super) fn address(folder: BorrowedFd<'_>, name: &str) -> String {
     use std::os::fd::AsRawFd;
-    format!("/proc/self/fd/{}/{SOCKET}", folder.as_raw_fd())
+    format!("/proc/self/fd/{}/{name}", folder.as_raw_fd())
 }
 
-/// Opens a session's folder for [`address`].
+/// Opens a folder for [`address`].
 pub(super) fn open_folder(folder: &std::path::Path) -> io::Result<OwnedFd> {
     use rustix::fs::{Mode, OFlags, open};
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
