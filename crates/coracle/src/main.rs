@@ -1,6 +1,7 @@
 //! The binary: command line, configuration, wiring. Knows every crate and decides nothing: what a
 //! pod does next is `lifecycle`'s to say, how it is done the hands'.
 
+mod addresses;
 mod cli;
 mod container;
 mod dirs;
@@ -13,6 +14,7 @@ mod node;
 mod outlet;
 mod program;
 mod progress;
+mod publish;
 mod run;
 
 use std::process::ExitCode;

@@ -39,7 +39,7 @@ fn root(args: &Args) -> anyhow::Result<PathBuf> {
 
 async fn attached(args: &Args) -> anyhow::Result<u8> {
     let uid = program::uid();
-    let pod = args.pod(&uid)?;
+    let mut pod = args.pod(&uid)?;
     let options = Options {
         id: uid,
         streams: Streams::Attached(args.attach()),
@@ -51,6 +51,7 @@ async fn attached(args: &Args) -> anyhow::Result<u8> {
         ..Options::new(root(args)?)
     };
     let session = Session::open(options).await?;
+    session.publish(&mut pod, &args.publish)?;
     session.apply(pod)?;
     session.until_done().await
 }
@@ -65,6 +66,7 @@ fn detached(args: &Args) -> anyhow::Result<u8> {
         root: std::path::absolute(&root).with_context(|| format!("{}", root.display()))?,
         id: uid,
         pods: vec![pod],
+        publish: args.publish.clone(),
         kept: !args.rm,
         quiet: args.quiet,
         command: std::env::args().collect(),

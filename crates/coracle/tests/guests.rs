@@ -493,6 +493,26 @@ fn rust_echo() {
     running.end().is(0, &expected, "");
 }
 
+/// A pod's loopback is its own, and looks like one; what others see of it is in `network.rs`.
+#[test]
+fn rust_network_p2() {
+    says(
+        Guest::RustNetworkP2,
+        &["self"],
+        "listening at 127.0.0.1\nfrom 127.0.0.1 to 127.0.0.1\nthe same: true\n\
+         again: Some(AddrInUse)\nitself: true\n",
+    );
+    says(Guest::RustNetworkP2, &["find", "localhost"], "127.0.0.1\n");
+}
+
+/// With listeners it is in `network.rs`.
+#[test]
+fn go_listen() {
+    if let Some(ended) = run(Guest::GoListen, &[]) {
+        ended.is(1, "no listeners\n", "");
+    }
+}
+
 #[test]
 fn go_recursion() {
     says(Guest::GoRecursion, &[], "sum to 10000: 50005000\n");

@@ -18,6 +18,7 @@
 mod blocking;
 pub mod fs;
 mod held;
+mod names;
 mod network;
 mod opened;
 pub mod p1;

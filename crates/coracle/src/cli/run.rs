@@ -14,6 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use super::quantity;
 use super::stdio::Attach;
 use crate::local::names;
+use crate::publish::PortMapping;
 
 /// What `coracle run` takes.
 #[derive(Debug, clap::Args)]
@@ -24,6 +25,7 @@ Examples:
   coracle run hello.wasm                            a module from a file
   coracle run -e MODE=test -v .:/data app.wasm ls   variables, a folder, arguments
   coracle run -it oci-archive:python.tar            an image from an archive, with a terminal
+  coracle run -p 8080:80 server.wasm                port 8080 of this machine leads to the guest's 80
   coracle run --memory 64Mi --cpus 0.5 localhost:5000/app:1
   coracle run -d --name web --restart always server.wasm      in the background
   coracle ps; coracle logs -f web; coracle rm -f web           what became of it, and its end
@@ -60,6 +62,9 @@ pub(crate) struct Args {
     /// Mount a file or folder of this machine
     #[arg(short, long, value_name = "HOST:GUEST[:ro]")]
     volume: Vec<String>,
+    /// Publish a port of the container; a HOSTPORT that is 0 or left out is the system's choice
+    #[arg(short, long, value_name = "[[IP:]HOSTPORT:]PORT[/tcp|/udp]")]
+    pub(crate) publish: Vec<PortMapping>,
     /// The most memory that the container may use, such as 64Mi or 1Gi
     #[arg(short, long, value_name = "SIZE", value_parser = quantity::memory)]
     memory: Option<Quantity>,
@@ -130,7 +135,7 @@ impl Args {
         }
     }
 
-    /// The Pod that these arguments describe.
+    /// The Pod that these arguments describe, without the ports that are to be published for it.
     ///
     /// # Errors
     /// When an argument is no variable, no volume, or names a file that is not there.

@@ -3,7 +3,9 @@
 
 mod exec;
 mod images;
+mod listeners;
 mod lookup;
+mod net;
 mod pod;
 mod prepare;
 mod start;
@@ -26,6 +28,7 @@ use crate::program::sentence;
 use crate::progress::Reporter;
 pub(crate) use exec::ExecStreams;
 use images::Resolved;
+pub(crate) use net::PodNet;
 use prepare::Prepared;
 
 /// What guests get as standard streams.
@@ -40,8 +43,8 @@ pub(crate) enum Streams {
 /// What the hands know of where they are.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
-    /// What pods report as theirs.
-    pub(crate) pod_ips: Vec<IpAddr>,
+    /// Where pods have their addresses from.
+    pub(crate) pod_net: PodNet,
     /// The node's addresses.
     pub(crate) host_ips: Vec<IpAddr>,
     /// What guests get as standard streams.
@@ -183,8 +186,8 @@ impl Hands {
         match what {
             What::MountPod { .. } => self.mount_pod(&pod).await,
             What::UnmountPod => self.unmount_pod(&pod).await,
-            What::Address => Ok(Output::Addresses(self.place.pod_ips.clone())),
-            What::Release => Ok(Output::Nothing),
+            What::Address => self.address(&pod),
+            What::Release => self.release(&pod).await,
             other => Err(unsupported(&other)),
         }
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use k8s_openapi::api::core::v1::Pod;
 use lifecycle::{Failure, Output};
-use runtime::{CompileError, GuestId, ModuleContent, ModuleSource, MountSpec};
+use runtime::{Code, CompileError, GuestId, ModuleContent, ModuleInfo, ModuleSource, MountSpec};
 use volume::{Etc, HostAlias, Method, MountPoint, RootSpec};
 
 use super::images::Resolved;
@@ -20,6 +20,7 @@ pub(super) struct Prepared {
     pub(super) root: OwnedFd,
     pub(super) mounts: Vec<(MountSpec, OwnedFd)>,
     pub(super) code: OwnedFd,
+    pub(super) info: ModuleInfo,
     pub(super) module: ModuleSource,
     pub(super) export: Option<String>,
 }
@@ -83,7 +84,7 @@ impl Hands {
             .map_err(|error| failure("CreateContainerConfigError", error, false))?;
         Ok(Etc {
             hosts: Some(volume::managed_hosts(
-                &self.place.pod_ips,
+                &self.ips(pod),
                 &hostname,
                 "",
                 &aliases,
@@ -120,14 +121,15 @@ impl Hands {
         image_id: &str,
     ) -> Result<Prepared, Failure> {
         let image = self.resolved(pod, &id.container, image_id).await?;
-        let process = self.process(pod, &id.container, &image, &self.place.pod_ips)?;
+        let process = self.process(pod, &id.container, &image, &self.ips(pod))?;
         let (module, export) = self.module(&image, &process).await?;
         let code = self.code(&module, &process).await?;
         let (root, mounts) = self.root(pod, id, &image).await?;
         Ok(Prepared {
             root,
             mounts,
-            code,
+            code: code.file,
+            info: code.info,
             module,
             export,
         })
@@ -169,12 +171,11 @@ impl Hands {
         .await
     }
 
-    async fn code(&self, module: &ModuleSource, process: &Process) -> Result<OwnedFd, Failure> {
+    async fn code(&self, module: &ModuleSource, process: &Process) -> Result<Code, Failure> {
         let name = process.args.first().map(String::as_str).unwrap_or_default();
         let progress = self.reporter.compile(name);
         let code = self.compiler.code(module, |stage| progress.at(stage)).await;
-        code.map(|code| code.file)
-            .map_err(|error| compile_failure(name, &error))
+        code.map_err(|error| compile_failure(name, &error))
     }
 
     /// Code that did not load is thrown away and compiled again.
@@ -182,7 +183,7 @@ impl Hands {
         &self,
         module: &ModuleSource,
         process: &Process,
-    ) -> Result<OwnedFd, Failure> {
+    ) -> Result<Code, Failure> {
         let name = process.args.first().map(String::as_str).unwrap_or_default();
         self.compiler
             .discard(&module.digest)

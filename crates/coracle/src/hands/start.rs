@@ -68,15 +68,23 @@ impl Hands {
                 self.prepare(pod, id, image_id).await?
             }
         };
-        let spec = self.spec(pod, id, &process, &prepared)?;
-        let mut started = self
-            .host()
-            .start(spec.clone(), self.fds(pod, id, &prepared)?)
-            .await;
+        let listeners = self.listeners(pod, &id.container, prepared.info.accepts)?;
+        let mut spec = self.spec(pod, id, &process, &prepared)?;
+        listeners.tell(&mut spec.env);
+        let fds = |prepared: &Prepared| {
+            let listeners = listeners
+                .copies()
+                .map_err(|e| system("copy a listener", e))?;
+            Ok(GuestFds {
+                listeners,
+                ..self.fds(pod, id, prepared)?
+            })
+        };
+        let mut started = self.host().start(spec.clone(), fds(&prepared)?).await;
         if let Err(StartError::Code { message }) = &started {
             tracing::warn!(%id, message, "compiled code did not load; it is compiled again");
-            prepared.code = self.compile_again(&prepared.module, &process).await?;
-            started = self.host().start(spec, self.fds(pod, id, &prepared)?).await;
+            prepared.code = self.compile_again(&prepared.module, &process).await?.file;
+            started = self.host().start(spec, fds(&prepared)?).await;
         }
         match started {
             Ok(started) => Ok(Output::Started {
@@ -128,7 +136,7 @@ impl Hands {
                 max_size: LOG_BYTES,
                 max_files: LOG_FILES,
             }),
-            network: runtime::Network::Node,
+            network: self.network(pod),
         })
     }
 

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Options, Session};
 use crate::program;
+use crate::publish::PortMapping;
 
 /// What a detached session is told, on its standard input.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -26,6 +27,8 @@ pub(crate) struct Job {
     pub(crate) id: String,
     /// What is to run.
     pub(crate) pods: Vec<Pod>,
+    /// Ports to be published for the first pod's first container.
+    pub(crate) publish: Vec<PortMapping>,
     /// See [`Options::kept`].
     pub(crate) kept: bool,
     /// See [`Options::quiet`].
@@ -105,7 +108,11 @@ pub(crate) fn main() -> anyhow::Result<u8> {
             ..Options::new(job.root)
         };
         let session = Session::open(options).await?;
-        for pod in job.pods {
+        let mut pods = job.pods;
+        if let Some(first) = pods.first_mut() {
+            session.publish(first, &job.publish)?;
+        }
+        for pod in pods {
             session.apply(pod)?;
         }
         in_background(session).await

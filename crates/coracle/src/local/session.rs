@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,7 +12,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use lifecycle::{Costs, Resources};
-use runtime::{Host, Local, LocalConfig};
+use runtime::{Host, Local, LocalConfig, Network};
 
 use super::alive::{self, Alive};
 use super::board::{Board, Known, ToBoard};
@@ -21,8 +20,9 @@ use super::control;
 use super::keep::{self, Written};
 use super::names::{self, Owner};
 use crate::dirs::Dirs;
-use crate::hands::{Hands, Place, Streams};
+use crate::hands::{Hands, Place, PodNet, Streams};
 use crate::progress::Reporter;
+use crate::publish::PortMapping;
 use crate::{facts, program};
 
 /// How a session is to be.
@@ -116,10 +116,10 @@ impl Session {
             room: Some((u64::MAX, u64::MAX)),
         };
         let host = Arc::new(Host::Local(Local::new(config)?));
-        let loopback = vec![IpAddr::V4(Ipv4Addr::LOCALHOST)];
+        let host_ips = vec![Network::GATEWAY];
         let place = Place {
-            pod_ips: loopback.clone(),
-            host_ips: loopback.clone(),
+            pod_net: PodNet::Local(Arc::default()),
+            host_ips: host_ips.clone(),
             streams: options.streams,
             local_images: true,
             auth: image::Auth::of_environment(),
@@ -143,7 +143,7 @@ impl Session {
         let config = Config {
             allocatable: whole_machine(),
             costs: Costs::default(),
-            host_ips: loopback,
+            host_ips,
         };
         let (agent, _) = Agent::start(config, ports).await?;
         agent.guests_known(Vec::new(), clock.now());
@@ -181,6 +181,27 @@ impl Session {
                 facts::tell(&inner.agent, &exited);
             }
         });
+    }
+
+    /// Takes ports of this machine for a pod that is yet to be applied, and notes them as its first
+    /// container's. Those that are the system's choice are told on standard error.
+    ///
+    /// # Errors
+    /// When one can't be had; then none is taken.
+    pub(crate) fn publish(&self, pod: &mut Pod, wanted: &[PortMapping]) -> anyhow::Result<()> {
+        let settled = self.inner.hands.take_ports(wanted)?;
+        let chosen = wanted.iter().zip(&settled);
+        for (_, port) in chosen.filter(|(wanted, _)| wanted.host_port == 0) {
+            if !self.inner.options.quiet {
+                eprintln!("coracle: {} leads to port {}", port.at(), port.port);
+            }
+        }
+        let spec = pod.spec.get_or_insert_default();
+        if let Some(container) = spec.containers.first_mut() {
+            let ports = container.ports.get_or_insert_default();
+            ports.extend(settled.iter().map(PortMapping::container_port));
+        }
+        Ok(())
     }
 
     /// A pod, new or changed (of the same UID).

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::cli::node::Args;
 use crate::dirs::Dirs;
-use crate::hands::{Hands, Place, Streams};
+use crate::hands::{Hands, Place, PodNet, Streams};
 use crate::outlet::ClusterOutlet;
 use crate::program;
 use crate::progress::Reporter;
@@ -108,7 +108,7 @@ async fn started(site: &Site, ports: Ports) -> anyhow::Result<Arc<Agent>> {
 
 fn hands(dirs: &Dirs, host: Arc<Host>, site: &Site) -> anyhow::Result<Hands> {
     let place = Place {
-        pod_ips: site.host_ips.clone(),
+        pod_net: PodNet::Node,
         host_ips: site.host_ips.clone(),
         streams: Streams::Logs,
         local_images: false,

@@ -39,10 +39,10 @@ pub(super) fn of_container(field: &str, container: &Container, pod: &PodSpec, fo
             continue;
         };
         found.add_if(
-            host != 0,
+            host != 0 && pod.host_network == Some(true),
             format!("{field}.ports[{place}].hostPort"),
             &host.to_string(),
-            "pods share the node's address in this version; use the containerPort, or remove it",
+            "a pod of hostNetwork has the node's address; use the containerPort, or remove it",
         );
     }
 }

@@ -128,7 +128,9 @@ fn each_field_is_named() {
             format!("{c}.resources.requests[cpu]"),
         ),
         (
-            of_container(r#""ports":[{"containerPort":80,"hostPort":8080}]"#),
+            pod(
+                r#"{"hostNetwork":true,"containers":[{"name":"a","image":"i","ports":[{"containerPort":80,"hostPort":8080}]}]}"#,
+            ),
             format!("{c}.ports[0].hostPort"),
         ),
         (

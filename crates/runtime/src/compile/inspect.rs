@@ -34,6 +34,9 @@ pub struct ModuleInfo {
     pub imports: Vec<String>,
     /// What it exports, by name: the first 256.
     pub exports: Vec<String>,
+    /// Whether it takes connections on sockets that it is given: a core module that imports
+    /// preview1's `sock_accept`.
+    pub accepts: bool,
 }
 
 impl ModuleInfo {
@@ -63,6 +66,7 @@ pub(crate) fn inspect(wasm: &[u8]) -> Result<ModuleInfo, CompileError> {
         world: World::Core,
         imports: Vec::new(),
         exports: Vec::new(),
+        accepts: false,
     };
     let mut depth = 0_u32;
     for payload in Parser::new(0).parse_all(wasm) {
@@ -93,6 +97,7 @@ fn outermost(payload: &Payload<'_>, info: &mut ModuleInfo) -> Result<(), Compile
                 let import = import.map_err(invalid)?;
                 check_import(import.module, import.name, import.ty)?;
                 info.import(import.module);
+                info.accepts |= (import.module, import.name) == (worlds::PREVIEW1, "sock_accept");
             }
         }
         Payload::MemorySection(section) => {

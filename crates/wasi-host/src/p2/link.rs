@@ -5,9 +5,9 @@ use wasmtime_wasi::WasiView;
 use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView};
 use wasmtime_wasi::p2::bindings::{LinkOptions, cli, clocks, filesystem, random, sockets};
 use wasmtime_wasi::random::{WasiRandom, WasiRandomView};
-use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsView};
 use wasmtime_wasi_io::bindings::wasi::io;
 
+use super::sockets::SocketsView;
 use super::{HostView, P2};
 
 /// A store's data that holds a guest's preview2 world.
@@ -26,6 +26,12 @@ struct HasTable;
 
 impl HasData for HasTable {
     type Data<'a> = &'a mut ResourceTable;
+}
+
+struct HasSockets;
+
+impl HasData for HasSockets {
+    type Data<'a> = SocketsView<'a>;
 }
 
 /// Links all that a `wasi:cli/command` imports.
@@ -74,13 +80,13 @@ fn add_clocks_and_random<T: P2Host + 'static>(linker: &mut Linker<T>) -> wasmtim
 
 fn add_sockets<T: P2Host + 'static>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
     let options = LinkOptions::default();
-    sockets::tcp::add_to_linker::<T, WasiSockets>(linker, |t| t.p2().sockets())?;
-    sockets::udp::add_to_linker::<T, WasiSockets>(linker, |t| t.p2().sockets())?;
-    sockets::tcp_create_socket::add_to_linker::<T, WasiSockets>(linker, |t| t.p2().sockets())?;
-    sockets::udp_create_socket::add_to_linker::<T, WasiSockets>(linker, |t| t.p2().sockets())?;
-    sockets::instance_network::add_to_linker::<T, WasiSockets>(linker, |t| t.p2().sockets())?;
-    sockets::network::add_to_linker::<T, WasiSockets>(linker, &(&options).into(), |t| {
+    sockets::tcp::add_to_linker::<T, HasSockets>(linker, |t| t.p2().sockets())?;
+    sockets::udp::add_to_linker::<T, HasSockets>(linker, |t| t.p2().sockets())?;
+    sockets::tcp_create_socket::add_to_linker::<T, HasSockets>(linker, |t| t.p2().sockets())?;
+    sockets::udp_create_socket::add_to_linker::<T, HasSockets>(linker, |t| t.p2().sockets())?;
+    sockets::instance_network::add_to_linker::<T, HasSockets>(linker, |t| t.p2().sockets())?;
+    sockets::network::add_to_linker::<T, HasSockets>(linker, &(&options).into(), |t| {
         t.p2().sockets()
     })?;
-    sockets::ip_name_lookup::add_to_linker::<T, WasiSockets>(linker, |t| t.p2().sockets())
+    sockets::ip_name_lookup::add_to_linker::<T, HasSockets>(linker, |t| t.p2().sockets())
 }

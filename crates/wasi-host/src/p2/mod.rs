@@ -9,7 +9,7 @@ mod descriptor;
 mod entries;
 mod filesystem;
 mod link;
-mod network;
+mod sockets;
 mod stdin;
 mod stdout;
 mod streams;
@@ -22,6 +22,7 @@ use std::sync::Arc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use wasmtime::component::ResourceTable;
+use wasmtime_wasi::sockets::WasiSocketsCtxView;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 pub use link::{P2Host, add_p2};
@@ -34,6 +35,7 @@ use crate::{Blocking, Charge, Tty, World, WorldError};
 pub struct P2 {
     wasi: WasiCtx,
     table: ResourceTable,
+    sockets: sockets::Sockets,
     host: Host,
     _killed: DropGuard,
 }
@@ -98,8 +100,9 @@ impl P2 {
         let mut table = ResourceTable::new();
         table.set_max_capacity(table_capacity);
         Ok(P2 {
-            wasi: network::sockets_of(world.network).build(),
+            wasi: sockets::sockets_of(world.network).build(),
             table,
+            sockets: sockets::Sockets::new(world.network),
             host: Host {
                 root: world.root.sharing(share),
                 stdin: stdin::Shared::new(world.stdin, work.clone()),
@@ -122,6 +125,18 @@ impl P2 {
         self.host.stdin.close();
         tasks.close();
         async move { tasks.wait().await }
+    }
+
+    fn sockets(&mut self) -> sockets::SocketsView<'_> {
+        sockets::SocketsView {
+            wasi: WasiSocketsCtxView {
+                ctx: self.wasi.sockets(),
+                table: &mut self.table,
+            },
+            sockets: &mut self.sockets,
+            root: &self.host.root,
+            work: &self.host.work,
+        }
     }
 
     fn view(&mut self) -> HostView<'_> {

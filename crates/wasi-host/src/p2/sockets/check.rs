@@ -9,7 +9,7 @@ use wasmtime_wasi::sockets::SocketAddrUse;
 use crate::Network;
 
 /// Lets a guest have sockets in its network.
-pub(super) fn sockets_of(network: Network) -> WasiCtxBuilder {
+pub(in crate::p2) fn sockets_of(network: Network) -> WasiCtxBuilder {
     let mut builder = WasiCtxBuilder::new();
     builder
         .allow_tcp(true)
