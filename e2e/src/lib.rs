@@ -5,7 +5,7 @@
 //!
 //! - [`programs`] builds the Go programs once, into the user's cache.
 //! - [`ControlPlane`] starts them; [`ControlPlane::shared`] gives all tests of one process the same one.
-//! - [`Registry`] is a real registry on loopback, filled by buildah.
+//! - [`Registry`] is a real registry on loopback, filled by buildah; with TLS and a password if wanted.
 //! - [`NodeProcess`] runs a node binary against it, and ends it.
 
 mod child;
@@ -19,4 +19,4 @@ mod registry;
 pub use controlplane::{ControlPlane, Guard};
 pub use node::NodeProcess;
 pub use pki::Identity;
-pub use registry::Registry;
+pub use registry::{Registry, Visitor};

@@ -1,4 +1,4 @@
-//! A real registry (CNCF distribution) on loopback, filled by the real buildah.
+//! A real registry (CNCF distribution) on loopback, filled by the real buildah; open, or behind TLS and a password.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use tokio::net::TcpStream;
 
 use crate::child::Process;
+use crate::pki::Pki;
 use crate::programs::Programs;
 
 /// How long it may take to listen.
@@ -16,6 +17,36 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Between two tries to connect: an external process tells nobody when it listens.
 const PAUSE: Duration = Duration::from_millis(20);
+
+/// The one user of a private registry.
+const USER: &str = "e2e:correct horse";
+
+/// The same as htpasswd keeps it: a hash of bcrypt's lowest cost, since no one guesses at a password of tests.
+const HTPASSWD: &str = "e2e:$2a$04$WWLk8CwWyxG2W9ytGBKgGuebF8n3ucfVHWyGQay77ABlrkWrtAiVC\n";
+
+/// Who comes to a private registry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Visitor {
+    /// Its user, who trusts its authority.
+    Known,
+    /// The same with another password.
+    Mistaken,
+    /// Nobody it knows, who trusts its authority.
+    Stranger,
+    /// Its user, who knows nothing of its authority.
+    Distrustful,
+}
+
+impl Visitor {
+    /// What docker keeps of who this is: base64 of `name:password`.
+    fn auth(self) -> Option<&'static str> {
+        match self {
+            Visitor::Known | Visitor::Distrustful => Some("ZTJlOmNvcnJlY3QgaG9yc2U="),
+            Visitor::Mistaken => Some("ZTJlOndyb25n"),
+            Visitor::Stranger => None,
+        }
+    }
+}
 
 /// A running registry. Dropping it ends it, and removes what was pushed.
 #[derive(Debug)]
@@ -50,7 +81,11 @@ impl Registry {
         let address = held.local_addr()?.to_string();
         drop(held);
         let config = folder.path().join("config.yaml");
-        std::fs::write(&config, configuration(&address, folder.path()))?;
+        let mut text = configuration(&address, folder.path());
+        if private {
+            text.push_str(&guard(folder.path())?);
+        }
+        std::fs::write(&config, text)?;
         let mut command = Command::new(program);
         command.arg("serve").arg(&config);
         let process = Process::start(command, &folder.path().join("registry.log"))?;
@@ -58,6 +93,7 @@ impl Registry {
             process,
             address,
             folder,
+            private,
         };
         registry.listening().await?;
         Ok(registry)
@@ -66,6 +102,32 @@ impl Registry {
     /// `127.0.0.1:PORT`, the beginning of its images' names.
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// A home folder for a visitor of a private registry, with what docker and podman would keep there. Made anew.
+    ///
+    /// # Errors
+    /// If it can't be written.
+    pub fn home(&self, visitor: Visitor) -> Result<PathBuf> {
+        let home = self.folder.path().join(format!("home-{visitor:?}"));
+        let docker = home.join(".docker");
+        std::fs::create_dir_all(&docker)?;
+        let mut auths = serde_json::Map::new();
+        if let Some(auth) = visitor.auth() {
+            auths.insert(self.address.clone(), serde_json::json!({"auth": auth}));
+        }
+        let config = serde_json::json!({"auths": auths}).to_string();
+        std::fs::write(docker.join("config.json"), config)?;
+        if visitor != Visitor::Distrustful {
+            let certificates = home.join(".config/containers/certs.d").join(&self.address);
+            std::fs::create_dir_all(&certificates)?;
+            std::fs::copy(self.authority().join("ca.crt"), certificates.join("ca.crt"))?;
+        }
+        Ok(home)
+    }
+
+    fn authority(&self) -> PathBuf {
+        self.folder.path().join("pki")
     }
 
     /// Makes a compat image of one module with buildah, and pushes it. Gives its full name.
@@ -111,12 +173,19 @@ impl Registry {
 
     fn push(&self, image: &str, name: &str) -> Result<String> {
         let full = format!("{}/{name}", self.address);
-        self.buildah(&[
-            "push",
-            "--tls-verify=false",
-            image,
-            &format!("docker://{full}"),
-        ])?;
+        let certificates = self.folder.path().join("buildah-certs");
+        let folder = certificates.display().to_string();
+        let access: &[&str] = match self.private {
+            false => &["--tls-verify=false"],
+            true => {
+                std::fs::create_dir_all(&certificates)?;
+                std::fs::copy(self.authority().join("ca.crt"), certificates.join("ca.crt"))?;
+                &["--creds", USER, "--cert-dir", &folder]
+            }
+        };
+        let to = format!("docker://{full}");
+        let words = [&["push"], access, &[image, &to]].concat();
+        self.buildah(&words)?;
         Ok(full)
     }
 
@@ -172,7 +241,21 @@ impl Registry {
 fn configuration(address: &str, folder: &Path) -> String {
     let data = folder.join("data");
     format!(
-        "version: 0.1\nlog: {{level: warn}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: {address}, secret: tests}}\n",
+        "version: 0.1\nlog: {{level: warn}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp:\n  addr: {address}\n  secret: tests\n",
         data.display()
     )
+}
+
+/// TLS and a password, for the end of a configuration.
+fn guard(folder: &Path) -> Result<String> {
+    let pki = Pki::new(&folder.join("pki"))?;
+    let passwords = folder.join("htpasswd");
+    std::fs::write(&passwords, HTPASSWD)?;
+    // The configuration ends within `http`, which goes on here.
+    Ok(format!(
+        "  tls: {{certificate: {}, key: {}}}\nauth: {{htpasswd: {{realm: tests, path: {}}}}}\n",
+        pki.path("apiserver.crt").display(),
+        pki.path("apiserver.key").display(),
+        passwords.display()
+    ))
 }

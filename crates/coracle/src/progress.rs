@@ -65,6 +65,13 @@ impl Reporter {
         bar
     }
 
+    /// A push has begun.
+    pub(crate) fn push(self, name: &str) -> Bar {
+        let bar = self.bar("Pushing", name);
+        bar.animate();
+        bar
+    }
+
     /// A module's code is asked for; nothing is shown while it is in the cache.
     pub(crate) fn compile(self, name: &str) -> Bar {
         self.bar("Compiling", name)
@@ -103,6 +110,31 @@ impl Bar {
                 bar.set_message(format!("Unpacking {short}"));
             }
         }))
+    }
+
+    /// What a push is to call with its progress.
+    pub(crate) fn sends(&self) -> image::Told {
+        let (bar, lines) = (self.bar.clone(), self.lines);
+        Arc::new(move |sending| match sending {
+            image::Sending::Begun { bytes, .. } => bytes_bar(&bar, bytes),
+            image::Sending::Sent { bytes } => bar.inc(bytes),
+            image::Sending::Done { digest, bytes, how } => {
+                let what: String = digest.hex().chars().take(12).collect();
+                let told = match how {
+                    image::Delivery::Present => "Layer already exists".to_owned(),
+                    image::Delivery::Mounted { from } => format!("Mounted from {from}"),
+                    image::Delivery::Sent => "Pushed".to_owned(),
+                };
+                if told != "Pushed" {
+                    bar.inc(bytes);
+                }
+                if lines {
+                    eprintln!("{what}: {told}");
+                } else {
+                    bar.println(format!("{what}: {told}"));
+                }
+            }
+        })
     }
 
     /// A compilation got so far.

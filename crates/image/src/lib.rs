@@ -4,7 +4,7 @@
 //! Store::open(dir) ─┬─ get(&Reference) ───────────────┐
 //!                   ├─ pull(&Reference, &PullOptions) ─┼─► Image { config, layers, … } ─► Image::module(entrypoint) ─► Module
 //!                   ├─ import(&Source, name) ──────────┤
-//!                   ├─ build(&Build, names) ───────────┘
+//!                   ├─ build(&Build, names) ───────────┘ ◄── push, save, tag
 //!                   └─ import_module(path) ─────────────────────────────────────────────────────────────────────► Module
 //! ```
 //!
@@ -42,6 +42,7 @@ mod lock;
 mod lookup;
 mod manifest;
 mod module;
+mod push;
 mod reference;
 mod registry;
 mod save;
@@ -53,6 +54,7 @@ mod temp;
 mod token;
 mod transfer;
 mod unpack;
+mod upload;
 mod wasm;
 
 pub use auth::Auth;
@@ -66,6 +68,7 @@ pub use image::{Config, Image, Kind};
 pub use import::Source;
 pub use layer::{Layer, Limits, Whiteouts};
 pub use module::Module;
+pub use push::{Delivery, Pushed, Sending, Told};
 pub use reference::{Reference, ReferenceError};
 pub use registry::{Progress, PullOptions};
 pub use save::Format;

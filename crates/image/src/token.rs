@@ -24,7 +24,6 @@ pub(crate) enum Action {
     /// It only reads.
     Pull,
     /// It writes, too.
-    #[allow(dead_code, reason = "for uploads")]
     Push,
 }
 

@@ -1,7 +1,7 @@
 //! Images from registries and to them, with the credentials and certificates of whoever asks.
 
 use anyhow::{Context, bail};
-use image::{PullOptions, Reference};
+use image::{Auth, Certificates, PullOptions, Reference};
 
 use super::Images;
 use crate::cli::output;
@@ -18,12 +18,15 @@ pub(crate) fn pull(
     quiet: bool,
 ) -> anyhow::Result<u8> {
     let before = images.store.details(name)?.map(|d| d.summary.digest);
+    let runtime = runtime()?;
+    // Before the bar: a helper may ask a person for a word on the terminal.
+    let access = runtime.block_on(access(name))?;
     let progress = Reporter::with_lines(!quiet).pull(&name.to_string());
     let options = PullOptions {
         progress: progress.reports(),
-        ..PullOptions::default()
+        ..access
     };
-    let image = runtime()?.block_on(images.store.pull(name, &options))?;
+    let image = runtime.block_on(images.store.pull(name, &options))?;
     drop(progress);
     if let Some(platform) = platform {
         let details = images.store.details(name)?;
@@ -45,6 +48,47 @@ pub(crate) fn pull(
     lines.push(name.to_string());
     output::out(output::lines(&lines).as_bytes())?;
     Ok(0)
+}
+
+/// Pushes an image, to where its name says or to `destination`, and prints what docker prints of it.
+///
+/// # Errors
+/// When it is not in the store, or the registry does not take it.
+pub(crate) fn push(
+    images: &Images,
+    word: &str,
+    destination: Option<&Reference>,
+    quiet: bool,
+) -> anyhow::Result<u8> {
+    let name = images.find(word)?.reference;
+    let to = destination.unwrap_or(&name);
+    let runtime = runtime()?;
+    let access = runtime.block_on(access(to))?;
+    let progress = Reporter::with_lines(!quiet).push(&to.to_string());
+    let options = PullOptions {
+        progress: progress.reports(),
+        ..access
+    };
+    let pushed = runtime.block_on(images.store.push(&name, to, &options, progress.sends()))?;
+    drop(progress);
+    let line = match quiet {
+        true => to.to_string(),
+        false => {
+            let tag = to.tag().unwrap_or("<none>");
+            format!("{tag}: digest: {} size: {}", pushed.digest, pushed.size)
+        }
+    };
+    output::out(output::lines(&[line]).as_bytes())?;
+    Ok(0)
+}
+
+/// Who asks the registry, and whom it believes.
+async fn access(name: &Reference) -> anyhow::Result<PullOptions> {
+    Ok(PullOptions {
+        credentials: Auth::of_environment().credentials(name).await?,
+        certificates: Certificates::of_machine(name)?,
+        ..PullOptions::default()
+    })
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {

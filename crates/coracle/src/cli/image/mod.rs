@@ -18,6 +18,7 @@ use crate::images::{self, Images};
     after_help = "\
 Examples:
   coracle image build -t localhost:5000/app:1 app.wasm --copy data:/data
+  coracle image push localhost:5000/app:1
   coracle image pull localhost:5000/app:1
   coracle image ls
   coracle image save -o app.tar localhost:5000/app:1
@@ -47,6 +48,8 @@ enum Command {
     Prune(rm::Prune),
     /// Fetch an image from its registry
     Pull(registry::Pull),
+    /// Send an image to its registry
+    Push(registry::Push),
     /// Remove images
     #[command(visible_alias = "remove")]
     Rm(rm::Args),
@@ -73,6 +76,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<u8> {
         Command::Ls(args) => ls::run(&args),
         Command::Prune(args) => rm::prune(&args),
         Command::Pull(args) => registry::pull(&args),
+        Command::Push(args) => registry::push(&args),
         Command::Rm(args) => rm::run(&args),
         Command::Save(args) => archive::save(&args),
         Command::Tag(args) => archive::tag(&args),

@@ -1,4 +1,4 @@
-//! `coracle image pull`.
+//! `coracle image pull` and `push`.
 
 use image::Reference;
 
@@ -30,6 +30,28 @@ pub(crate) struct Pull {
     pub(crate) image: Reference,
 }
 
+/// What `coracle image push` takes.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  coracle image push localhost:5000/app:1            to the registry that its name says
+  coracle image push app ghcr.io/user/app:1          to another place than its name says
+
+What the registry has already is not sent again. Credentials are docker's and podman's.")]
+pub(crate) struct Push {
+    /// Print the image's name alone
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    #[command(flatten)]
+    pub(crate) root: Root,
+    /// The image, by name or id
+    #[arg(value_name = "IMAGE")]
+    pub(crate) image: String,
+    /// Where it goes; left out, where its name says
+    #[arg(value_name = "DESTINATION", value_parser = name)]
+    pub(crate) destination: Option<Reference>,
+}
+
 /// Only platforms of Wasm can be had: anything else would be fetched in vain.
 fn platform(text: &str) -> Result<String, String> {
     const KNOWN: [&str; 4] = ["wasi/wasm", "wasi/wasm32", "wasip1/wasm", "wasip2/wasm"];
@@ -47,6 +69,15 @@ pub(super) fn pull(args: &Pull) -> anyhow::Result<u8> {
         &open(&args.root)?,
         &args.image,
         args.platform.as_deref(),
+        args.quiet,
+    )
+}
+
+pub(super) fn push(args: &Push) -> anyhow::Result<u8> {
+    registry::push(
+        &open(&args.root)?,
+        &args.image,
+        args.destination.as_ref(),
         args.quiet,
     )
 }
