@@ -54,6 +54,7 @@ pub struct Registry {
     process: Process,
     address: String,
     folder: tempfile::TempDir,
+    private: bool,
 }
 
 impl Registry {
@@ -62,17 +63,29 @@ impl Registry {
     /// # Errors
     /// If it isn't built, or does not listen.
     pub async fn start() -> Result<Registry> {
+        Registry::serve(false).await
+    }
+
+    /// Starts an empty one, which speaks TLS with a certificate of its own authority and wants a password.
+    ///
+    /// # Errors
+    /// As [`Registry::start`].
+    pub async fn start_private() -> Result<Registry> {
+        Registry::serve(true).await
+    }
+
+    async fn serve(private: bool) -> Result<Registry> {
         // Between finding a free port and listening on it, somebody else may take it.
         for _ in 0..4 {
-            match Registry::try_start().await {
+            match Registry::try_start(private).await {
                 Err(error) if format!("{error:#}").contains("address already in use") => {}
                 started => return started,
             }
         }
-        Registry::try_start().await
+        Registry::try_start(private).await
     }
 
-    async fn try_start() -> Result<Registry> {
+    async fn try_start(private: bool) -> Result<Registry> {
         let program = Programs::find()?.path("registry");
         let folder = tempfile::Builder::new()
             .prefix("coracle-registry-")
