@@ -63,6 +63,8 @@ pub(crate) fn spec(number: u32) -> GuestSpec {
         drain: false,
         log: None,
         network: runtime::Network::Node,
+        http: None,
+        outgoing: runtime::OutgoingHttp::default(),
     }
 }
 

@@ -27,8 +27,11 @@ fn main() -> Result<(), Error> {
         .ok_or("the harness stands in the folder of the guests")?
         .to_owned();
     let mut all = Vec::new();
-    for path in entries(&guests.join("rust/src/bin"))? {
-        all.extend(rust(&path)?);
+    // Commands are programs, and components that are asked are libraries: cargo's examples.
+    for folder in ["rust/src/bin", "rust/examples"] {
+        for path in entries(&guests.join(folder))? {
+            all.extend(rust(&path)?);
+        }
     }
     for path in entries(&guests.join("go"))?
         .into_iter()
@@ -81,6 +84,7 @@ fn rust(path: &Path) -> Result<Vec<Guest>, Error> {
         .map(|world| match world {
             "p1" => guest("Rust", "P1", path, &text),
             "p2" => guest("Rust", "P2", path, &text),
+            "http" => guest("Rust", "Http", path, &text),
             other => Err(format!("{}: no world is called {other}", path.display()).into()),
         })
         .collect()

@@ -93,13 +93,17 @@ fn of(language: Language) -> impl Iterator<Item = Guest> {
 }
 
 fn rust(context: &mut Context, out: &Path) -> Result<Built> {
-    let worlds = [(World::P1, "wasm32-wasip1"), (World::P2, "wasm32-wasip2")];
-    let targets = worlds.map(|(_, target)| target);
+    let worlds = [
+        (World::P1, "wasm32-wasip1", "--bin", ""),
+        (World::P2, "wasm32-wasip2", "--bin", ""),
+        (World::Http, "wasm32-wasip2", "--example", "examples"),
+    ];
+    let targets = ["wasm32-wasip1", "wasm32-wasip2"];
     if let setup::RustTargets::LeftOut(reason) = setup::rust_targets(context, &targets)? {
         return Ok(Built::LeftOut(reason));
     }
     let target_dir = scratch(context, "rust");
-    for (world, target) in worlds {
+    for (world, target, kind, folder) in worlds {
         let guests: Vec<_> = of(Language::Rust)
             .filter(|guest| guest.world() == world)
             .collect();
@@ -111,7 +115,7 @@ fn rust(context: &mut Context, out: &Path) -> Result<Built> {
             "--target",
             target,
         ]);
-        cargo.args(guests.iter().flat_map(|guest| ["--bin", guest.name()]));
+        cargo.args(guests.iter().flat_map(|guest| [kind, guest.name()]));
         // The host's flags are not for them.
         cargo
             .env_remove("RUSTFLAGS")
@@ -124,6 +128,7 @@ fn rust(context: &mut Context, out: &Path) -> Result<Built> {
             let built = target_dir
                 .join(target)
                 .join("release")
+                .join(folder)
                 .join(format!("{}.wasm", guest.name()));
             fs::copy(&built, out.join(guest.file()))
                 .with_context(|| built.display().to_string())?;

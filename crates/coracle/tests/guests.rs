@@ -513,6 +513,38 @@ fn go_listen() {
     }
 }
 
+/// The answer to a request on a connection of its own, head and body.
+fn asked(address: std::net::SocketAddr, path: &str) -> String {
+    use std::io::{Read, Write};
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn rust_server() {
+    let Some(module) = built(Guest::RustServer) else {
+        return;
+    };
+    let args = ["-e", "PORT=1", module.to_str().unwrap()];
+    let mut running = Root::shared().start(args);
+    let address = running.listens_at();
+    assert_eq!(address.port(), 8080);
+    let hello = asked(address, "/");
+    assert!(hello.starts_with("HTTP/1.1 200 OK\r\n"), "{hello}");
+    assert!(hello.contains("hello from Rust\n"), "{hello}");
+    let env = asked(address, "/env");
+    assert!(env.contains("PORT=8080\n"), "{env}");
+    assert!(!env.contains(SECRET.1), "{env}");
+    assert!(asked(address, "/log?seen").contains("logged\n"));
+    assert_eq!(running.line(), "seen");
+    running.signal(Signal::INT);
+    running.end().is(0, "seen\n", "seen, as an error\n");
+}
+
 #[test]
 fn go_recursion() {
     says(Guest::GoRecursion, &[], "sum to 10000: 50005000\n");

@@ -114,6 +114,24 @@ impl Memory {
             });
     }
 
+    /// Takes so many bytes until the answer is dropped, if there is room: for what may as well not
+    /// be had, so that nothing ends for want of it.
+    pub(crate) fn hold(self: &Arc<Memory>, bytes: u64) -> Option<Hold> {
+        let limit = self.limit.load(Ordering::Relaxed);
+        let touched = self.touched.load(Ordering::Relaxed);
+        let fits = |charged: u64| {
+            let sum = charged.checked_add(bytes)?;
+            (sum.checked_add(touched)? <= limit).then_some(sum)
+        };
+        self.charged
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits)
+            .ok()?;
+        Some(Hold {
+            memory: Arc::clone(self),
+            bytes,
+        })
+    }
+
     /// Counts the stacks' touched pages anew.
     ///
     /// # Errors
@@ -184,6 +202,18 @@ impl wasi_host::Budget for Memory {
 
     fn give(&self, bytes: u64) {
         self.release(bytes);
+    }
+}
+
+/// Bytes that are given back when this is dropped.
+pub(crate) struct Hold {
+    memory: Arc<Memory>,
+    bytes: u64,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.memory.release(self.bytes);
     }
 }
 
@@ -310,6 +340,17 @@ mod tests {
         );
         assert!(memory.charge(1, "anything").is_err());
         assert_eq!(memory.used(), 0);
+    }
+
+    #[test]
+    fn what_is_held_if_there_is_room_ends_nothing() {
+        let memory = Arc::new(Memory::new(Some(100)));
+        let held = memory.hold(60).unwrap();
+        assert!(memory.hold(60).is_none());
+        assert!(memory.over().is_none());
+        drop(held);
+        assert_eq!(memory.used(), 0);
+        assert!(memory.hold(100).is_some());
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use wasi_host::p2::{P2, P2Host, add_p2};
+use wasi_host::p2::{P2, P2Host, P2Shared, add_p2};
 use wasi_host::{Exit, World};
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre, Linker};
 use wasmtime::{AsContextMut, Engine};
@@ -17,7 +17,7 @@ use crate::spec::StartError;
 pub(crate) const RUN: &str = "wasi:cli/run@0.2.";
 
 /// How many resources a component may hold: descriptors, streams, pollables.
-const RESOURCES: usize = 10_000;
+pub(crate) const RESOURCES: usize = 10_000;
 
 /// The store of a component.
 pub(crate) type Composed = Data<P2>;
@@ -44,6 +44,14 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Composed>> {
 /// The world can't be as the spec has it.
 pub(crate) fn world(world: World) -> Result<P2, StartError> {
     P2::new(world, RESOURCES).map_err(instance::unworldly)
+}
+
+/// Makes what the worlds of a component's instances share.
+///
+/// # Errors
+/// The world can't be as the spec has it.
+pub(crate) fn worlds(world: World) -> Result<P2Shared, StartError> {
+    P2Shared::new(world, RESOURCES).map_err(instance::unworldly)
 }
 
 /// The function that a component is run by.

@@ -18,7 +18,10 @@
 
 use std::sync::Arc;
 
-use wasmtime::{Config, Engine, OptLevel, WasmBacktraceDetails};
+use wasmtime::{
+    Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig,
+    WasmBacktraceDetails,
+};
 
 use crate::stack::Stacks;
 
@@ -66,5 +69,53 @@ pub(crate) fn guests() -> wasmtime::Result<Engine> {
     config
         .enable_compiler(false)
         .with_host_stack(Arc::new(Stacks));
+    Engine::new(&config)
+}
+
+/// How much of a memory, of a table and of a stack a slot of the pool keeps from one instance to the
+/// next, bytes: what is written there is put back by a copy, which costs less than to give the
+/// pages to the kernel and to fault them in again.
+const KEPT_MEMORY: usize = 128 << 10;
+const KEPT_TABLE: usize = 64 << 10;
+const KEPT_STACK: usize = 16 << 10;
+
+/// Elements of a table, and bytes of what describes an instance: those of CPython, Ruby and Go are
+/// the largest that are known, and have some room.
+const TABLE_ELEMENTS: usize = 100_000;
+const INSTANCE: usize = 10 << 20;
+
+/// Core modules and tables of a component, for each slot: an adapter and its shims come with the
+/// program itself.
+const MODULES: u32 = 16;
+const TABLES: u32 = 2;
+
+/// The engine for instances that live as long as a request: so many at once, in slots that are
+/// made beforehand. It can't compile either.
+///
+/// # Errors
+/// There is no address space for so many.
+pub(crate) fn pooled(slots: u32) -> wasmtime::Result<Engine> {
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(slots)
+        .total_core_instances(slots.saturating_mul(MODULES))
+        .total_memories(slots)
+        .total_tables(slots.saturating_mul(TABLES))
+        .total_stacks(slots)
+        .total_gc_heaps(slots)
+        .max_component_instance_size(INSTANCE)
+        .max_core_instance_size(INSTANCE)
+        .max_memories_per_module(4)
+        .max_tables_per_module(4)
+        .table_elements(TABLE_ELEMENTS)
+        .linear_memory_keep_resident(KEPT_MEMORY)
+        .table_keep_resident(KEPT_TABLE)
+        .async_stack_keep_resident(KEPT_STACK)
+        .pagemap_scan(Enabled::Auto);
+    let mut config = config();
+    config
+        .enable_compiler(false)
+        // A deep stack is given back: nobody is charged for one that is not in use.
+        .async_stack_zeroing(true)
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     Engine::new(&config)
 }

@@ -11,12 +11,12 @@ use logs::Stream;
 use wasi_host::stdio::{OutSink, Stdin};
 
 use crate::container::Container;
+use crate::engines::Engines;
 use crate::execs::{MAX_EXECS, NoPlace, Place};
 use crate::guest::{Guest, report};
 use crate::instance::{self, Code};
 use crate::prepare::system;
-use crate::program::Programs;
-use crate::room::{Needs, Promise, Room};
+use crate::room::{Needs, Promise};
 use crate::spec::{ExecEnd, ExecError, ExecFds, ExecSpec, StartError};
 use crate::stdio;
 use crate::ticker::Ticker;
@@ -54,8 +54,7 @@ pub(crate) fn enter(guest: &Guest) -> Result<Place, ExecError> {
 /// # Errors
 /// [`ExecError`]
 pub(crate) fn prepare(
-    programs: &Programs,
-    room: &Arc<Room>,
+    engines: &Engines,
     guest: &Guest,
     place: Place,
     spec: ExecSpec,
@@ -69,10 +68,9 @@ pub(crate) fn prepare(
         .into_iter()
         .flatten()
         .count() as u64;
-    let program = programs.load(fds.code)?;
-    program.check_entry(spec.export.as_deref())?;
-    let promise = room.promise(Needs {
-        mappings: program.mappings(),
+    let loaded = engines.program(fds.code, spec.export.as_deref())?;
+    let promise = engines.room.promise(Needs {
+        mappings: loaded.mappings,
         descriptors,
     })?;
     let blocking = &world.container.blocking;
@@ -96,7 +94,7 @@ pub(crate) fn prepare(
         listeners: Vec::new(),
     });
     let container = Arc::clone(&world.container);
-    let code = instance::code(program, process, Arc::clone(&container), spec.export)?;
+    let code = instance::code(loaded.program, process, Arc::clone(&container), spec.export)?;
     Ok(Exec {
         code,
         stderr,

@@ -16,6 +16,7 @@ use wasi_host::stdio::OutSink;
 
 use crate::container::Container;
 use crate::execs::Execs;
+use crate::http::Server;
 use crate::instance::Code;
 use crate::room::Promise;
 use crate::spec::{Exited, GuestId, GuestState, Phase, Stats};
@@ -54,8 +55,8 @@ enum Order {
 
 /// What a guest runs with, gone when it has ended.
 pub(crate) struct Run {
-    /// The guest's own code.
-    pub(crate) code: Code,
+    /// What there is to do.
+    pub(crate) work: Work,
     /// Told of traps.
     pub(crate) stderr: Arc<dyn OutSink>,
     /// Closed by a drain.
@@ -64,6 +65,14 @@ pub(crate) struct Run {
     pub(crate) drained: watch::Sender<bool>,
     /// Its part of the host's room.
     pub(crate) promise: Promise,
+}
+
+/// What a guest does.
+pub(crate) enum Work {
+    /// It runs to its end.
+    Run(Code),
+    /// It answers requests until it is stopped.
+    Serve(Server),
 }
 
 impl Guest {
@@ -151,17 +160,23 @@ impl Guest {
     /// Runs it to its end, which the caller publishes with [`Guest::end`].
     pub(crate) async fn run(&self, run: Box<Run>, ticker: Arc<Ticker>) -> Exited {
         let Run {
-            code,
+            work,
             stderr,
             listeners,
             drained,
             promise,
         } = *run;
-        let turns = Turns::new(Arc::clone(&self.container), ticker, code);
-        let served = AssertUnwindSafe(self.serve(turns, &drained, listeners)).catch_unwind();
-        let ending = served
-            .await
-            .unwrap_or_else(|payload| Ending::panicked(&*payload));
+        let ending = match work {
+            Work::Run(code) => {
+                let turns = Turns::new(Arc::clone(&self.container), ticker, code);
+                let done = self.until_done(turns, &drained, listeners);
+                AssertUnwindSafe(done)
+                    .catch_unwind()
+                    .await
+                    .unwrap_or_else(|payload| Ending::panicked(&*payload))
+            }
+            Work::Serve(server) => self.serve(server).await,
+        };
         drop(drained);
         report(&self.name, &ending, &*stderr).await;
         self.execs.end().await;
@@ -196,7 +211,7 @@ impl Guest {
         drop(last);
     }
 
-    async fn serve(
+    async fn until_done(
         &self,
         turns: Turns<Code>,
         drained: &watch::Sender<bool>,
@@ -211,15 +226,46 @@ impl Guest {
         }
     }
 
+    /// Serves until it is stopped and drained, or its grace is over. A panic ends the request that
+    /// it befell and no other.
+    async fn serve(&self, server: Server) -> Ending {
+        let memory = &self.container.memory;
+        let stopper = server.stopper();
+        let stopped = async {
+            self.asked().await;
+            stopper.drain();
+            self.grace().await
+        };
+        let ending = tokio::select! {
+            biased;
+            ending = server.run() => ending,
+            () = memory.until_over() => memory.over().map_or_else(Ending::terminated, Ending::out_of_memory),
+            ending = stopped => ending,
+        };
+        stopper.kill().await;
+        ending
+    }
+
     /// Resolves when the guest has to be ended.
     async fn stopped(&self, drained: &watch::Sender<bool>, listeners: Vec<OwnedFd>) -> Ending {
-        let mut orders = self.order.subscribe();
-        let _ = orders.wait_for(|order| !matches!(order, Order::Run)).await;
+        self.asked().await;
         if !self.drain {
             return Ending::terminated();
         }
         drained.send_replace(true);
         close(listeners);
+        self.grace().await
+    }
+
+    /// Resolves when it is asked to stop.
+    async fn asked(&self) {
+        let mut orders = self.order.subscribe();
+        let _ = orders.wait_for(|order| !matches!(order, Order::Run)).await;
+    }
+
+    /// Resolves when its grace is over.
+    async fn grace(&self) -> Ending {
+        let mut orders = self.order.subscribe();
         loop {
             let Order::Stop(until) = *orders.borrow_and_update() else {
                 return Ending::grace_over();

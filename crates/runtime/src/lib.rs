@@ -17,10 +17,12 @@ mod component;
 mod compress;
 mod container;
 mod engine;
+mod engines;
 mod exec;
 mod execs;
 mod guest;
 mod host;
+mod http;
 mod instance;
 mod local;
 mod prepare;
@@ -45,6 +47,7 @@ pub use compile::{
 };
 pub use events::Events;
 pub use host::Host;
+pub use http::HttpSpec;
 pub use local::{Local, LocalConfig, LocalError};
 pub use remote::{Remote, RemoteError};
 pub use serve::guest_host_main;
@@ -53,6 +56,7 @@ pub use spec::{
     GuestState, HostBudget, HostError, Limits, LogSpec, MountSpec, Phase, StartError, Started,
     Stats, Usage,
 };
+pub use wasi_host::{Destination, OutgoingHttp, WrongDestination};
 
 pub use wasi_host::{Network, is_of_local_pods};
 

@@ -9,18 +9,18 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use tokio::runtime::{self, Runtime};
+use tokio::runtime::{self, Handle, Runtime};
 use tokio::sync::mpsc;
 
 use crate::engine;
+use crate::engines::Engines;
 use crate::events::Events;
 use crate::exec;
 use crate::guest::{Guest, Run};
 use crate::prepare::{self, Prepared};
-use crate::program::Programs;
 use crate::room::Room;
 use crate::spec::{
     ExecEnd, ExecError, ExecFds, ExecSpec, Exited, GuestFds, GuestId, GuestSpec, GuestState,
@@ -56,12 +56,13 @@ pub enum LocalError {
 pub struct Local {
     inner: Arc<Inner>,
     runtime: Option<Runtime>,
+    /// Where the guests have fewer threads than there are cores, servers have a runtime of their
+    /// own, made for the first of them: their connections go on beside each other.
+    servers: Option<OnceLock<Option<Runtime>>>,
 }
 
 struct Inner {
-    programs: Programs,
-    ticker: Arc<Ticker>,
-    room: Arc<Room>,
+    engines: Engines,
     closing: AtomicBool,
     registry: Mutex<Registry>,
     /// One at a time for each id: a second start waits for the first, and so does a stop.
@@ -81,28 +82,16 @@ impl Local {
     /// [`LocalError`]
     pub fn new(config: LocalConfig) -> Result<Local, LocalError> {
         let engine = engine::guests().map_err(|error| LocalError::Engine(format!("{error:#}")))?;
-        let programs = Programs::new(engine.clone())
-            .map_err(|error| LocalError::Engine(format!("{error:#}")))?;
-        let ticker = Arc::new(Ticker::start(engine).map_err(LocalError::Thread)?);
-        let mut builder = runtime::Builder::new_multi_thread();
-        builder
-            .thread_name("guests")
-            .event_interval(1)
-            .global_queue_interval(1)
-            .max_blocking_threads(BLOCKING_THREADS)
-            .enable_all();
-        if let Some(workers) = config.workers {
-            builder.worker_threads(workers.max(1));
-        }
-        let runtime = builder.build().map_err(LocalError::Thread)?;
+        let ticker = Ticker::start(engine.clone()).map_err(LocalError::Thread)?;
+        let runtime = runtime(config.workers).map_err(LocalError::Thread)?;
         let room = match config.room {
             Some((mappings, descriptors)) => Room::new(mappings, descriptors),
             None => Room::of_this_process(),
         };
+        let engines = Engines::new(engine, ticker, room)
+            .map_err(|error| LocalError::Engine(format!("{error:#}")))?;
         let inner = Arc::new(Inner {
-            programs,
-            ticker,
-            room: Arc::new(room),
+            engines,
             closing: AtomicBool::new(false),
             registry: Mutex::default(),
             starts: Mutex::default(),
@@ -110,7 +99,25 @@ impl Local {
         Ok(Local {
             inner,
             runtime: Some(runtime),
+            servers: match config.workers {
+                Some(workers) if workers < cores() => Some(OnceLock::new()),
+                _ => None,
+            },
         })
+    }
+
+    /// The runtime that a guest is to run on.
+    fn runtime_for(&self, spec: &GuestSpec) -> Result<Handle, StartError> {
+        let main = self.runtime.as_ref().ok_or(StartError::Closing)?;
+        let Some(servers) = self.servers.as_ref().filter(|_| spec.http.is_some()) else {
+            return Ok(main.handle().clone());
+        };
+        let made = servers.get_or_init(|| {
+            runtime(None)
+                .inspect_err(|error| tracing::warn!(%error, "servers share the guests' threads"))
+                .ok()
+        });
+        Ok(made.as_ref().unwrap_or(main).handle().clone())
     }
 
     /// Starts a guest. It runs from then on, whether or not anybody listens. A second start under
@@ -128,14 +135,9 @@ impl Local {
                 at: guest.started_at(),
             });
         }
-        let handle = self
-            .runtime
-            .as_ref()
-            .map(|runtime| runtime.handle().clone())
-            .ok_or(StartError::Closing)?;
+        let handle = self.runtime_for(&spec)?;
         let inner = Arc::clone(&self.inner);
-        let preparing = handle
-            .spawn_blocking(move || prepare::prepare(&inner.programs, &inner.room, spec, fds));
+        let preparing = handle.spawn_blocking(move || prepare::prepare(&inner.engines, spec, fds));
         let prepared = preparing.await.map_err(|error| StartError::System {
             what: "prepare the guest".to_owned(),
             message: error.to_string(),
@@ -147,7 +149,7 @@ impl Local {
             Arc::downgrade(&self.inner),
             guest,
             run,
-            Arc::clone(&self.inner.ticker),
+            Arc::clone(&self.inner.engines.ticker),
         ));
         Ok(Started { at })
     }
@@ -170,15 +172,14 @@ impl Local {
             .map(|runtime| runtime.handle().clone())
             .ok_or(StartError::Closing)?;
         let inner = Arc::clone(&self.inner);
-        let preparing = handle.spawn_blocking(move || {
-            exec::prepare(&inner.programs, &inner.room, &guest, place, spec, fds)
-        });
+        let preparing =
+            handle.spawn_blocking(move || exec::prepare(&inner.engines, &guest, place, spec, fds));
         let failed = |error: tokio::task::JoinError| StartError::System {
             what: "run the exec".to_owned(),
             message: error.to_string(),
         };
         let exec = preparing.await.map_err(failed)??;
-        let running = handle.spawn(exec.run(Arc::clone(&self.inner.ticker)));
+        let running = handle.spawn(exec.run(Arc::clone(&self.inner.engines.ticker)));
         let _end = AbortOnDrop(running.abort_handle());
         Ok(running.await.map_err(failed)?)
     }
@@ -282,7 +283,7 @@ impl Local {
             .iter()
             .filter(|guest| guest.exited().is_none())
             .count();
-        self.inner.room.budget(guests as u64)
+        self.inner.engines.room.budget(guests as u64)
     }
 
     /// Stops all guests with no grace, takes no more, and resolves when the last has ended.
@@ -293,10 +294,30 @@ impl Local {
     }
 }
 
+/// A runtime for guests, on so many threads; `None` is one a core.
+fn runtime(workers: Option<usize>) -> std::io::Result<Runtime> {
+    let mut builder = runtime::Builder::new_multi_thread();
+    builder
+        .thread_name("guests")
+        .event_interval(1)
+        .global_queue_interval(1)
+        .max_blocking_threads(BLOCKING_THREADS)
+        .enable_all();
+    if let Some(workers) = workers {
+        builder.worker_threads(workers.max(1));
+    }
+    builder.build()
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 impl Drop for Local {
     fn drop(&mut self) {
+        let servers = self.servers.take().and_then(OnceLock::into_inner).flatten();
         // Dropping a runtime within another's task would panic.
-        if let Some(runtime) = self.runtime.take() {
+        for runtime in [self.runtime.take(), servers].into_iter().flatten() {
             runtime.shutdown_background();
         }
     }

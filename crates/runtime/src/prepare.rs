@@ -11,13 +11,16 @@ use logs::{Policy, Stream, Writer};
 use tokio::sync::watch;
 use wasi_host::fs::{Mount, Root};
 use wasi_host::stdio::Stdin;
-use wasi_host::{Blocking, Share};
+use wasi_host::{Blocking, Share, World};
 
+use crate::component;
 use crate::container::Container;
-use crate::guest::{Guest, Run};
+use crate::engines::{Engines, Loaded};
+use crate::guest::{Guest, Run, Work};
+use crate::http::HttpSpec;
+use crate::http::{Parts, Server};
 use crate::instance;
-use crate::program::Programs;
-use crate::room::{Needs, Opened, Room};
+use crate::room::{Needs, Opened};
 use crate::spec::{GuestFds, GuestSpec, LogSpec, MountSpec, StartError};
 use crate::stdio::{self, Log};
 use crate::world::{ContainerWorld, Process};
@@ -33,33 +36,35 @@ pub(crate) struct Prepared {
 /// # Errors
 /// [`StartError`]
 pub(crate) fn prepare(
-    programs: &Programs,
-    room: &Arc<Room>,
+    engines: &Engines,
     spec: GuestSpec,
     fds: GuestFds,
 ) -> Result<Prepared, StartError> {
     check(&spec, &fds)?;
     let descriptors = held(&spec, &fds);
-    let program = programs.load(fds.code)?;
-    program.check_entry(spec.export.as_deref())?;
-    let promise = room.promise(Needs {
-        mappings: program.mappings(),
+    let loaded = match &spec.http {
+        None => engines.program(fds.code, spec.export.as_deref())?,
+        Some(http) => engines.server(fds.code, http.max_concurrent)?,
+    };
+    let promise = engines.room.promise(Needs {
+        mappings: loaded.mappings,
         descriptors,
     })?;
 
     let container = Arc::new(Container::new(&spec.limits));
     let blocking = Arc::clone(&container.blocking);
-    let share = Share::of(Arc::new(Opened::new(room)));
+    let share = Share::of(Arc::new(Opened::new(&engines.room)));
     let world = Arc::new(ContainerWorld {
         container: Arc::clone(&container),
         root: root(fds.root, &spec.mounts, fds.mounts)?.sharing(share),
         env: spec.env,
         cwd: spec.cwd,
         network: spec.network,
+        outgoing: spec.outgoing,
     });
     let guest = Arc::new(Guest::new(
         spec.id,
-        spec.name,
+        spec.name.clone(),
         spec.drain,
         Arc::clone(&world),
     ));
@@ -75,7 +80,7 @@ pub(crate) fn prepare(
         .map_err(|error| system("use standard output", error))?;
     let stderr = stdio::output(Stream::Stderr, log.as_ref(), fds.stderr, &blocking)
         .map_err(|error| system("use standard error", error))?;
-    let listeners = match spec.drain {
+    let listeners = match spec.drain && spec.http.is_none() {
         true => fds
             .listeners
             .iter()
@@ -95,17 +100,58 @@ pub(crate) fn prepare(
         tty: spec.tty,
         listeners: fds.listeners,
     });
-    let code = instance::code(program, process, container, spec.export)?;
+    let work = match spec.http {
+        None => {
+            let code = instance::code(loaded.program, process, container, spec.export)?;
+            Work::Run(code)
+        }
+        Some(http) => Work::Serve(server(loaded, process, container, spec.name, http)?),
+    };
     Ok(Prepared {
         guest,
         run: Box::new(Run {
-            code,
+            work,
             stderr,
             listeners,
             drained,
             promise,
         }),
     })
+}
+
+/// A server of a component, on the world's listeners.
+fn server(
+    loaded: Loaded,
+    mut world: World,
+    container: Arc<Container>,
+    name: String,
+    spec: HttpSpec,
+) -> Result<Server, StartError> {
+    let proxy = loaded.program.proxy()?;
+    let listeners = std::mem::take(&mut world.listeners)
+        .into_iter()
+        .map(listener)
+        .collect::<Result<_, _>>()?;
+    let stderr = Arc::clone(&world.stderr);
+    let parts = Parts {
+        name,
+        spec,
+        proxy,
+        worlds: component::worlds(world)?,
+        container,
+        ticker: loaded.ticker,
+        stderr,
+        program: loaded.program,
+    };
+    Ok(Server::new(parts, listeners))
+}
+
+fn listener(fd: OwnedFd) -> Result<tokio::net::TcpListener, StartError> {
+    let listener = std::net::TcpListener::from(fd);
+    listener
+        .set_nonblocking(true)
+        .and_then(|()| tokio::net::TcpListener::from_std(listener))
+        .map_err(|error| system("listen", error))
 }
 
 /// Refuses what contradicts itself.
@@ -131,6 +177,9 @@ fn check(spec: &GuestSpec, fds: &GuestFds) -> Result<(), StartError> {
             "a guest without blocking operations can't read a file: give at least 1".to_owned(),
         ));
     }
+    if let Some(http) = &spec.http {
+        check_http(http, spec, fds)?;
+    }
     if spec.limits.cpu_milli == Some(0) {
         return Err(invalid(
             "limits.cpuMilli",
@@ -139,6 +188,24 @@ fn check(spec: &GuestSpec, fds: &GuestFds) -> Result<(), StartError> {
         ));
     }
     Ok(())
+}
+
+fn check_http(http: &HttpSpec, spec: &GuestSpec, fds: &GuestFds) -> Result<(), StartError> {
+    if let Some((field, value, problem)) = http.problem() {
+        return Err(invalid(field, value, problem.to_owned()));
+    }
+    if let Some(export) = &spec.export {
+        let problem = "a component that serves is called by its requests: name no function";
+        return Err(invalid("export", export, problem.to_owned()));
+    }
+    match fds.listeners.is_empty() {
+        true => Err(invalid(
+            "listeners",
+            0,
+            "a component that serves needs one to be asked on".to_owned(),
+        )),
+        false => Ok(()),
+    }
 }
 
 /// How many descriptors of this process the guest has while it does nothing.
@@ -152,8 +219,8 @@ fn held(spec: &GuestSpec, fds: &GuestFds) -> u64 {
         .flatten()
         .count();
     // To drain, a pipe between, and a second hold on each listener.
-    let drain =
-        usize::from(spec.drain) * (2 * usize::from(fds.stdin.is_some()) + fds.listeners.len());
+    let drain = usize::from(spec.drain && spec.http.is_none())
+        * (2 * usize::from(fds.stdin.is_some()) + fds.listeners.len());
     (root + log + standard + drain + fds.mounts.len() + fds.listeners.len()) as u64
 }
 

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use wasmtime::component::{self, Component};
 use wasmtime::{Engine, ExternType, InstancePre, Linker, Module, Precompiled, UnknownImportError};
+use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 use crate::component::Composed;
 use crate::instance::{self, Core, START};
@@ -50,6 +51,24 @@ impl Program {
             }
         };
         MAPPINGS + memories * MAPPINGS_PER_MEMORY
+    }
+
+    /// The component as one that is asked for each request.
+    ///
+    /// # Errors
+    /// [`StartError::Entry`] if it is none.
+    pub(crate) fn proxy(&self) -> Result<ProxyPre<Composed>, StartError> {
+        let problem = match self {
+            Program::Core(_) => "a core module can't have it".to_owned(),
+            Program::Component(pre) => match ProxyPre::new(pre.clone()) {
+                Ok(proxy) => return Ok(proxy),
+                Err(error) => format!("{error:#}"),
+            },
+        };
+        Err(StartError::Entry {
+            export: "wasi:http/incoming-handler".to_owned(),
+            problem,
+        })
     }
 
     /// Checks that there is a function to run.

@@ -11,9 +11,10 @@ use std::os::fd::OwnedFd;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use wasi_host::Network;
+use wasi_host::{Network, OutgoingHttp};
 
 pub use self::exec::{ExecEnd, ExecError, ExecFds, ExecSpec};
+use crate::http::HttpSpec;
 
 /// One run of one container.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -61,6 +62,13 @@ pub struct GuestSpec {
     /// What the guest's addresses mean.
     #[serde(default)]
     pub network: Network,
+    /// Set for a component that serves HTTP, on all of [`GuestFds::listeners`]: it is not run but
+    /// instantiated for each request.
+    #[serde(default)]
+    pub http: Option<HttpSpec>,
+    /// What the guest's own HTTP requests may reach.
+    #[serde(default)]
+    pub outgoing: OutgoingHttp,
 }
 
 /// One mount of the file-system layer.

@@ -111,7 +111,8 @@ impl Ending {
         Ending::trapped(&error)
     }
 
-    fn trapped(error: &wasmtime::Error) -> Ending {
+    /// It trapped, or the host's functions failed.
+    pub(crate) fn trapped(error: &wasmtime::Error) -> Ending {
         let message = match error.downcast_ref::<Trap>() {
             Some(trap) => trap.to_string(),
             None => error.root_cause().to_string(),

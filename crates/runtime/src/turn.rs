@@ -64,19 +64,69 @@ impl Future for Yield {
 
 /// A future that runs in a container's turns.
 pub(crate) struct Turns<F> {
+    throttle: Throttle,
+    inner: Charged<F>,
+}
+
+/// Waits while a container has no CPU time left.
+#[derive(Default)]
+pub(crate) struct Throttle(Option<Pin<Box<Sleep>>>);
+
+impl Throttle {
+    /// Ready when the container may go on.
+    pub(crate) fn poll_free(
+        &mut self,
+        container: &Container,
+        context: &mut Context<'_>,
+    ) -> Poll<()> {
+        while let Some(until) = container.quota.wait(Instant::now()) {
+            let sleep = self
+                .0
+                .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until.into())));
+            ready!(sleep.as_mut().poll(context));
+            self.0 = None;
+        }
+        self.0 = None;
+        Poll::Ready(())
+    }
+}
+
+/// A future that runs in a container's turns, though it has no CPU time left: what there is of
+/// guests in it has to wait for that by itself (see [`Throttle`]).
+pub(crate) struct Charged<F> {
     container: Arc<Container>,
     ticker: Arc<Ticker>,
-    throttle: Option<Pin<Box<Sleep>>>,
     inner: F,
+}
+
+impl<F> Charged<F> {
+    pub(crate) fn new(container: Arc<Container>, ticker: Arc<Ticker>, inner: F) -> Charged<F> {
+        Charged {
+            container,
+            ticker,
+            inner,
+        }
+    }
+}
+
+impl<F: Future + Unpin> Future for Charged<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let charged = self.get_mut();
+        let _polled = charged.ticker.poll();
+        let turn = Turn::begin(&charged.container);
+        let answer = Pin::new(&mut charged.inner).poll(context);
+        drop(turn);
+        answer
+    }
 }
 
 impl<F> Turns<F> {
     pub(crate) fn new(container: Arc<Container>, ticker: Arc<Ticker>, inner: F) -> Turns<F> {
         Turns {
-            container,
-            ticker,
-            throttle: None,
-            inner,
+            throttle: Throttle::default(),
+            inner: Charged::new(container, ticker, inner),
         }
     }
 }
@@ -86,19 +136,8 @@ impl<F: Future + Unpin> Future for Turns<F> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         let turns = self.get_mut();
-        while let Some(until) = turns.container.quota.wait(Instant::now()) {
-            let sleep = turns
-                .throttle
-                .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until.into())));
-            ready!(sleep.as_mut().poll(context));
-            turns.throttle = None;
-        }
-        turns.throttle = None;
-        let _polled = turns.ticker.poll();
-        let turn = Turn::begin(&turns.container);
-        let answer = Pin::new(&mut turns.inner).poll(context);
-        drop(turn);
-        answer
+        ready!(turns.throttle.poll_free(&turns.inner.container, context));
+        Pin::new(&mut turns.inner).poll(context)
     }
 }
 

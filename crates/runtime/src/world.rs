@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use wasi_host::fs::Root;
 use wasi_host::stdio::{OutSink, Stdin};
-use wasi_host::{Charge, Network, Tty, World};
+use wasi_host::{Charge, Network, OutgoingHttp, Tty, World};
 
 use crate::container::Container;
 
@@ -28,6 +28,8 @@ pub(crate) struct ContainerWorld {
     pub(crate) cwd: String,
     /// What addresses mean to every process.
     pub(crate) network: Network,
+    /// What the HTTP requests of every process may reach.
+    pub(crate) outgoing: OutgoingHttp,
 }
 
 /// What one process has of its own.
@@ -64,6 +66,7 @@ impl ContainerWorld {
                 Tty::default()
             },
             network: self.network,
+            outgoing: self.outgoing.clone(),
             listeners: process.listeners,
             charge: Charge::to(self.container.memory.clone()),
             blocking: Arc::clone(&self.container.blocking),

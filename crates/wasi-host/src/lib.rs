@@ -18,6 +18,7 @@
 mod blocking;
 pub mod fs;
 mod held;
+mod http;
 mod names;
 mod network;
 mod opened;
@@ -29,8 +30,9 @@ mod world;
 
 pub use blocking::{Blocking, CpuMeter, Unfinished};
 pub use held::{Budget, Charge};
+pub use http::{Destination, OutgoingHttp, WrongDestination};
 pub use network::{Face, Network, is_of_local_pods};
 pub use opened::{Descriptors, OpenOne, Share};
 pub use p1::add_p1;
-pub use p2::{P2, P2Host, add_p2};
+pub use p2::{P2, P2Host, P2Shared, add_p2};
 pub use world::{CpuClock, Exit, Tty, World, WorldError};

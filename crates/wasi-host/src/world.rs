@@ -2,7 +2,7 @@
 
 use crate::fs::Root;
 use crate::stdio::{OutSink, Stdin};
-use crate::{Blocking, Charge, Network};
+use crate::{Blocking, Charge, Network, OutgoingHttp};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +33,8 @@ pub struct World {
     pub network: Network,
     /// Listening TCP sockets, which a guest of preview1 finds from descriptor 4 on, in order.
     pub listeners: Vec<OwnedFd>,
+    /// What its own HTTP requests may reach.
+    pub outgoing: OutgoingHttp,
     /// What its buffers in the host are charged to.
     pub charge: Charge,
     /// Where its files are worked on.

@@ -72,6 +72,8 @@ pub enum World {
     P1,
     /// A command component of WASI preview 2
     P2,
+    /// A component of `wasi:http`, which answers requests
+    Http,
     /// An interpreter: the guest is its script
     Script,
 }
@@ -119,6 +121,7 @@ impl Guest {
         match (self.language(), self.world()) {
             (Language::Wat, _) => format!("{}.wat", self.name()),
             (_, World::Script) => format!("{}.py", self.name()),
+            (_, World::Http) => format!("{}.http.wasm", self.name()),
             (_, World::P2) => format!("{}.p2.wasm", self.name()),
             (_, World::P1) => format!("{}.wasm", self.name()),
         }

@@ -8,6 +8,7 @@ mod lookup;
 mod net;
 mod pod;
 mod prepare;
+mod serve;
 mod start;
 
 use std::collections::HashMap;

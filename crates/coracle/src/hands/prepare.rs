@@ -6,7 +6,9 @@ use std::path::Path;
 
 use k8s_openapi::api::core::v1::Pod;
 use lifecycle::{Failure, Output};
-use runtime::{Code, CompileError, GuestId, ModuleContent, ModuleInfo, ModuleSource, MountSpec};
+use runtime::{
+    Code, CompileError, GuestId, ModuleContent, ModuleInfo, ModuleSource, MountSpec, World,
+};
 use volume::{Etc, HostAlias, Method, MountPoint, RootSpec};
 
 use super::images::Resolved;
@@ -23,6 +25,13 @@ pub(super) struct Prepared {
     pub(super) info: ModuleInfo,
     pub(super) module: ModuleSource,
     pub(super) export: Option<String>,
+}
+
+impl Prepared {
+    /// Whether it is not run, but asked.
+    pub(super) fn serves(&self) -> bool {
+        self.info.world == World::Proxy && self.export.is_none()
+    }
 }
 
 /// `module` is the process's first word, which names it to whoever wrote it.

@@ -9,7 +9,7 @@ use runtime::{GuestFds, GuestId, GuestSpec, Limits, LogSpec, StartError};
 use rustix::fs::{Mode, OFlags};
 
 use super::prepare::Prepared;
-use super::{Hands, Streams, container_id, failure, locked};
+use super::{Hands, Streams, container_id, failure, locked, serve};
 use crate::container::Process;
 
 /// Set to `drain` on a Pod, it lets its guests use their grace instead of ending at once.
@@ -75,10 +75,9 @@ impl Hands {
             let listeners = listeners
                 .copies()
                 .map_err(|e| system("copy a listener", e))?;
-            Ok(GuestFds {
-                listeners,
-                ..self.fds(pod, id, prepared)?
-            })
+            let mut fds = self.fds(pod, id, prepared)?;
+            fds.listeners.extend(listeners);
+            Ok(fds)
         };
         let mut started = self.host().start(spec.clone(), fds(&prepared)?).await;
         if let Err(StartError::Code { message }) = &started {
@@ -111,6 +110,14 @@ impl Hands {
             failure("CreateContainerConfigError", message, false)
         })?;
         let part = |part: &Option<String>| part.clone().unwrap_or_default();
+        let mut env = process.env.clone();
+        let http = match prepared.serves() {
+            false => None,
+            true => {
+                serve::tell(serve::port(container), &mut env);
+                Some(serve::bounds(pod)?)
+            }
+        };
         Ok(GuestSpec {
             id: id.clone(),
             name: format!(
@@ -121,7 +128,7 @@ impl Hands {
             ),
             export: prepared.export.clone(),
             args: process.args.clone(),
-            env: process.env.clone(),
+            env,
             cwd: process.cwd.clone(),
             tty: container.tty.unwrap_or_default(),
             mounts: prepared
@@ -137,6 +144,8 @@ impl Hands {
                 max_files: LOG_FILES,
             }),
             network: self.network(pod),
+            http,
+            outgoing: serve::outgoing(pod)?,
         })
     }
 
@@ -161,7 +170,10 @@ impl Hands {
             stdin: None,
             stdout: None,
             stderr: None,
-            listeners: Vec::new(),
+            listeners: match super::container(pod, &id.container) {
+                Some(container) if prepared.serves() => serve::listen(container, &self.ips(pod))?,
+                _ => Vec::new(),
+            },
         };
         match self.place.streams {
             Streams::Logs => fds.log_dir = Some(self.log_dir(pod, &id.container)?),

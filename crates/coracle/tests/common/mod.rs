@@ -235,6 +235,41 @@ impl Running {
         rustix::event::poll(&mut fds, Some(&timeout)).unwrap() > 0
     }
 
+    /// The address that it listens at for TCP over IPv4, once it does.
+    #[track_caller]
+    pub fn listens_at(&mut self) -> std::net::SocketAddr {
+        let begin = std::time::Instant::now();
+        while begin.elapsed() < DEADLINE {
+            if let Some(address) = self.listening() {
+                return address;
+            }
+            if self.ends_within(Duration::from_millis(20)) {
+                break;
+            }
+        }
+        self.child.kill().unwrap();
+        panic!("it listens nowhere; on stderr: {}", self.errors());
+    }
+
+    fn listening(&self) -> Option<std::net::SocketAddr> {
+        let process = PathBuf::from(format!("/proc/{}", self.child.id()));
+        let own: Vec<String> = std::fs::read_dir(process.join("fd"))
+            .ok()?
+            .filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok())
+            .map(|target| target.display().to_string())
+            .collect();
+        let table = std::fs::read_to_string(process.join("net/tcp")).ok()?;
+        // proc_pid_net(5): local_address is the second field, the state the fourth, the inode the tenth.
+        table.lines().skip(1).find_map(|line| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let (ip, port) = fields.get(1)?.split_once(':')?;
+            let is_ours = own.contains(&format!("socket:[{}]", fields.get(9)?));
+            let ip = u32::from_str_radix(ip, 16).ok()?.to_ne_bytes();
+            let port = u16::from_str_radix(port, 16).ok()?;
+            (is_ours && fields.get(3) == Some(&"0A")).then(|| (ip, port).into())
+        })
+    }
+
     /// The CPU time that the process took until now.
     pub fn cpu_time(&self) -> Duration {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();

@@ -103,7 +103,7 @@ fn compile(
     let info = inspect::inspect(&wasm)?;
     let artefact = match info.world {
         World::Core => engine.precompile_module(&wasm),
-        World::Component => engine.precompile_component(&wasm),
+        World::Component | World::Proxy => engine.precompile_component(&wasm),
     }
     .map_err(|refusal| refused(&wasm, &refusal, limits))?;
     File::from(code)

@@ -59,6 +59,14 @@ pub enum CompileError {
         /// Why it can't be had.
         problem: String,
     },
+    /// The component exports what can't be served.
+    #[error("the component exports {export}, which {problem}")]
+    Export {
+        /// `package:interface/name@version`.
+        export: String,
+        /// Why it can't be served.
+        problem: String,
+    },
     /// The module is larger than the compiler takes.
     #[error("the module has {size} bytes and the most that is compiled is {max}")]
     TooLarge {

@@ -22,6 +22,8 @@ pub enum World {
     Core,
     /// A component: preview2.
     Component,
+    /// A component that exports `wasi:http/incoming-handler` 0.2: it is served.
+    Proxy,
 }
 
 /// What a module is, in brief.
@@ -122,7 +124,11 @@ fn outermost(payload: &Payload<'_>, info: &mut ModuleInfo) -> Result<(), Compile
         }
         Payload::ComponentExportSection(section) => {
             for export in section.clone() {
-                keep(&mut info.exports, export.map_err(invalid)?.name.name);
+                let name = export.map_err(invalid)?.name.name;
+                if worlds::is_handler(name)? {
+                    info.world = World::Proxy;
+                }
+                keep(&mut info.exports, name);
             }
         }
         _ => {}

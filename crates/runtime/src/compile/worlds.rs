@@ -89,6 +89,8 @@ pub(crate) const PREVIEW2_INTERFACES: &[&str] = &[
     "wasi:clocks/wall-clock",
     "wasi:filesystem/preopens",
     "wasi:filesystem/types",
+    "wasi:http/outgoing-handler",
+    "wasi:http/types",
     "wasi:io/error",
     "wasi:io/poll",
     "wasi:io/streams",
@@ -103,6 +105,12 @@ pub(crate) const PREVIEW2_INTERFACES: &[&str] = &[
     "wasi:sockets/udp",
     "wasi:sockets/udp-create-socket",
 ];
+
+/// What a component exports that serves HTTP, of any version 0.2.x.
+const INCOMING_HANDLER: &str = "wasi:http/incoming-handler";
+
+/// Why preview3's HTTP is not to be had.
+const HTTP_OF_PREVIEW3: &str = "is wasi:http 0.3 (preview3), whose concurrent calls are switched off in this engine: build it for wasi:http 0.2";
 
 /// Checks a function that a core module imports.
 pub(crate) fn check_function(module: &str, name: &str) -> Result<(), CompileError> {
@@ -143,11 +151,11 @@ pub(crate) fn check_interface(import: &str) -> Result<(), CompileError> {
     let known = PREVIEW2_INTERFACES.contains(&interface);
     let problem = match interface {
         _ if known && of_preview2(version) => return Ok(()),
+        name if name.starts_with("wasi:http/") && of_preview3(version) => {
+            HTTP_OF_PREVIEW3.to_owned()
+        }
         _ if known && version.is_empty() => "has no version: those of 0.2 are offered".to_owned(),
         _ if known => format!("is of version {version}: those of 0.2 are offered"),
-        name if name.starts_with("wasi:http/") => {
-            "is wasi:http: it is not offered by this version".to_owned()
-        }
         name if name.starts_with("wasi:") => {
             "no world of this version has: those of wasi:cli 0.2 are offered".to_owned()
         }
@@ -157,6 +165,27 @@ pub(crate) fn check_interface(import: &str) -> Result<(), CompileError> {
         import: import.to_owned(),
         problem,
     })
+}
+
+/// Checks something that a component exports, and says whether it makes the component a server.
+pub(crate) fn is_handler(export: &str) -> Result<bool, CompileError> {
+    let (interface, version) = export.split_once('@').unwrap_or((export, ""));
+    match interface {
+        INCOMING_HANDLER if of_preview2(version) => Ok(true),
+        "wasi:http/handler" | INCOMING_HANDLER => Err(CompileError::Export {
+            export: export.to_owned(),
+            problem: match of_preview3(version) {
+                true => HTTP_OF_PREVIEW3.to_owned(),
+                false => format!("is served as {INCOMING_HANDLER} of 0.2 alone: build it for that"),
+            },
+        }),
+        _ => Ok(false),
+    }
+}
+
+/// Whether a version is of 0.3, its candidates included.
+fn of_preview3(version: &str) -> bool {
+    version.starts_with("0.3.")
 }
 
 /// Whether a version is a release of 0.2.

@@ -8,6 +8,7 @@
 
 mod ends;
 mod exec;
+mod http;
 mod limits;
 mod orders;
 mod streams;
@@ -73,6 +74,8 @@ impl Host {
                 max_files: 2,
             }),
             network: crate::Network::Node,
+            http: None,
+            outgoing: crate::OutgoingHttp::default(),
         };
         let fds = GuestFds {
             code: compiled(wat),

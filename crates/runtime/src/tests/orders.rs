@@ -202,11 +202,12 @@ fn guest_of(
         env: Vec::new(),
         cwd: "/".to_owned(),
         network: wasi_host::Network::default(),
+        outgoing: wasi_host::OutgoingHttp::default(),
     };
     let name = "default/pod/main".to_owned();
     let guest = Guest::new(id, name, false, Arc::new(world));
     let run = Run {
-        code: code(blocking),
+        work: crate::guest::Work::Run(code(blocking)),
         stderr: Arc::new(wasi_host::stdio::NullSink),
         listeners: Vec::new(),
         drained: tokio::sync::watch::Sender::new(false),

@@ -123,6 +123,7 @@ pub(super) fn world(root: &std::path::Path) -> World {
         tty: Tty::default(),
         network: crate::Network::Node,
         listeners: Vec::new(),
+        outgoing: crate::OutgoingHttp::default(),
         charge: crate::Charge::default(),
         blocking: Blocking::new(2),
         open_files: 64,

@@ -1,10 +1,12 @@
-//! Linking: each interface of `wasi:cli/command` to whoever serves it.
+//! Linking: each interface of `wasi:cli/command` and `wasi:http/proxy` to whoever serves it.
 
 use wasmtime::component::{HasData, Linker, ResourceTable};
 use wasmtime_wasi::WasiView;
 use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView};
 use wasmtime_wasi::p2::bindings::{LinkOptions, cli, clocks, filesystem, random, sockets};
 use wasmtime_wasi::random::{WasiRandom, WasiRandomView};
+use wasmtime_wasi_http::WasiHttp;
+use wasmtime_wasi_http::p2::bindings as http;
 use wasmtime_wasi_io::bindings::wasi::io;
 
 use super::sockets::SocketsView;
@@ -34,7 +36,7 @@ impl HasData for HasSockets {
     type Data<'a> = SocketsView<'a>;
 }
 
-/// Links all that a `wasi:cli/command` imports.
+/// Links all that a `wasi:cli/command` and a `wasi:http/proxy` import.
 ///
 /// # Errors
 /// When the linker holds one of the interfaces already.
@@ -43,7 +45,14 @@ pub fn add_p2<T: P2Host + 'static>(linker: &mut Linker<T>) -> wasmtime::Result<(
     add_filesystem(linker)?;
     add_cli(linker)?;
     add_clocks_and_random(linker)?;
-    add_sockets(linker)
+    add_sockets(linker)?;
+    add_http(linker)
+}
+
+fn add_http<T: P2Host + 'static>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+    let options = http::LinkOptions::default();
+    http::http::outgoing_handler::add_to_linker::<T, WasiHttp>(linker, |t| t.p2().http())?;
+    http::http::types::add_to_linker::<T, WasiHttp>(linker, &(&options).into(), |t| t.p2().http())
 }
 
 fn add_io<T: P2Host + 'static>(linker: &mut Linker<T>) -> wasmtime::Result<()> {

@@ -1,5 +1,6 @@
-//! Preview2: files, stdio and exit on the layers that preview1 stands on too; the rest of
-//! `wasi:cli/command` (clocks, random, sockets) is wasmtime-wasi's.
+//! Preview2: files, stdio and exit on the layers that preview1 stands on too, and requests by this
+//! crate's own client; the rest of `wasi:cli/command` (clocks, random, sockets) is wasmtime-wasi's,
+//! and that of `wasi:http/proxy` wasmtime-wasi-http's.
 //!
 //! Must not know: where the root comes from, or what a container is.
 
@@ -8,6 +9,7 @@ mod convert;
 mod descriptor;
 mod entries;
 mod filesystem;
+mod http;
 mod link;
 mod sockets;
 mod stdin;
@@ -17,6 +19,7 @@ mod streams;
 #[cfg(test)]
 mod tests;
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -28,8 +31,9 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 pub use link::{P2Host, add_p2};
 
 use crate::fs::Root;
-use crate::stdio::OutSink;
-use crate::{Blocking, Charge, Tty, World, WorldError};
+use crate::http::Client;
+use crate::stdio::{OutSink, Stdin};
+use crate::{Blocking, Charge, Network, Tty, World, WorldError};
 
 /// A guest's world in preview2. Dropped, it ends whatever still waits for the guest's streams.
 pub struct P2 {
@@ -37,20 +41,44 @@ pub struct P2 {
     table: ResourceTable,
     sockets: sockets::Sockets,
     host: Host,
+    http: http::Http,
     _killed: DropGuard,
 }
 
 /// What this crate's own interfaces work on.
 pub(crate) struct Host {
-    root: Root,
+    given: Arc<Given>,
     stdin: Arc<stdin::Shared>,
+    work: Work,
+}
+
+/// The worlds of all instances of one component in one container: what they share is made once.
+pub struct P2Shared {
+    given: Arc<Given>,
+    client: Arc<Client>,
+    network: Network,
+    blocking: Arc<Blocking>,
+    charge: Charge,
+    table_capacity: usize,
+}
+
+/// What a guest is given and can't change.
+pub(crate) struct Given {
+    root: Root,
     stdout: Arc<dyn OutSink>,
     stderr: Arc<dyn OutSink>,
     tty: Tty,
     args: Vec<String>,
     env: Vec<(String, String)>,
     cwd: String,
-    work: Work,
+}
+
+impl Deref for Host {
+    type Target = Given;
+
+    fn deref(&self) -> &Given {
+        &self.given
+    }
 }
 
 /// What is done beside the guest: on the pod's blocking threads, and in tasks that end with it.
@@ -88,34 +116,8 @@ impl P2 {
     /// [`WorldError`] for values that no guest can be told. Preopened listeners are preview1's
     /// alone; there are none here.
     pub fn new(world: World, table_capacity: usize) -> Result<P2, WorldError> {
-        world.check()?;
-        let share = world.root.share().bounded(world.open_files);
-        let killed = CancellationToken::new();
-        let work = Work {
-            blocking: world.blocking,
-            charge: world.charge,
-            tasks: TaskTracker::new(),
-            killed: killed.clone(),
-        };
-        let mut table = ResourceTable::new();
-        table.set_max_capacity(table_capacity);
-        Ok(P2 {
-            wasi: sockets::sockets_of(world.network).build(),
-            table,
-            sockets: sockets::Sockets::new(world.network),
-            host: Host {
-                root: world.root.sharing(share),
-                stdin: stdin::Shared::new(world.stdin, work.clone()),
-                stdout: world.stdout,
-                stderr: world.stderr,
-                tty: world.tty,
-                args: world.args,
-                env: world.env,
-                cwd: world.cwd,
-                work,
-            },
-            _killed: killed.drop_guard(),
-        })
+        let (shared, stdin) = P2Shared::split(world, table_capacity)?;
+        Ok(shared.with(stdin))
     }
 
     /// Gives what returns once everything that the guest wrote has been taken. To be awaited when
@@ -143,6 +145,73 @@ impl P2 {
         HostView {
             host: &self.host,
             table: &mut self.table,
+        }
+    }
+}
+
+impl P2Shared {
+    /// The worlds of instances that none reads standard input of. See [`P2::new`].
+    ///
+    /// # Errors
+    /// [`WorldError`]
+    pub fn new(world: World, table_capacity: usize) -> Result<P2Shared, WorldError> {
+        Ok(P2Shared::split(world, table_capacity)?.0)
+    }
+
+    /// The world of one more instance.
+    pub fn instance(&self) -> P2 {
+        self.with(Stdin::closed())
+    }
+
+    fn split(world: World, table_capacity: usize) -> Result<(P2Shared, Stdin), WorldError> {
+        world.check()?;
+        let share = world.root.share().bounded(world.open_files);
+        let client = Client::new(
+            world.outgoing,
+            world.network,
+            world.charge.clone(),
+            Arc::clone(&world.blocking),
+        );
+        let shared = P2Shared {
+            given: Arc::new(Given {
+                root: world.root.sharing(share),
+                stdout: world.stdout,
+                stderr: world.stderr,
+                tty: world.tty,
+                args: world.args,
+                env: world.env,
+                cwd: world.cwd,
+            }),
+            client: Arc::new(client),
+            network: world.network,
+            blocking: world.blocking,
+            charge: world.charge,
+            table_capacity,
+        };
+        Ok((shared, world.stdin))
+    }
+
+    fn with(&self, stdin: Stdin) -> P2 {
+        let killed = CancellationToken::new();
+        let work = Work {
+            blocking: Arc::clone(&self.blocking),
+            charge: self.charge.clone(),
+            tasks: TaskTracker::new(),
+            killed: killed.clone(),
+        };
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(self.table_capacity);
+        P2 {
+            wasi: sockets::sockets_of(self.network).build(),
+            table,
+            sockets: sockets::Sockets::new(self.network),
+            host: Host {
+                given: Arc::clone(&self.given),
+                stdin: stdin::Shared::new(stdin, work.clone()),
+                work,
+            },
+            http: http::Http::new(&self.client),
+            _killed: killed.drop_guard(),
         }
     }
 }

@@ -48,6 +48,7 @@ fn world(dir: &Path, stdin: Stdin, stdout: Arc<dyn OutSink>) -> P2 {
         tty: Tty::default(),
         network: crate::Network::Node,
         listeners: Vec::new(),
+        outgoing: crate::OutgoingHttp::default(),
         charge: crate::Charge::default(),
         blocking: Blocking::new(2),
         open_files: 64,

@@ -161,8 +161,8 @@ async fn an_import_that_no_world_has_is_named() {
             "js.memory, which is a memory",
         ),
         (
-            r#"(component (import "wasi:http/types@0.2.0" (instance)))"#,
-            "wasi:http: it is not offered",
+            r#"(component (import "wasi:http/types@0.3.0-rc-2025-09-16" (instance)))"#,
+            "wasi:http 0.3 (preview3), whose concurrent calls are switched off",
         ),
         (
             r#"(component (import "wasi:cli/stdin@0.3.0" (instance)))"#,
@@ -183,6 +183,37 @@ async fn an_import_that_no_world_has_is_named() {
         assert!(error.to_string().contains(expected), "{error}: {expected}");
         assert_eq!(error.reason(), "CreateContainerError");
         assert!(!error.retryable());
+    }
+}
+
+#[tokio::test]
+async fn a_component_that_handles_requests_is_a_proxy_and_one_of_preview3_is_refused() {
+    let exporting = |name: &str| {
+        let wat = format!(r#"(component (instance $i) (export "{name}" (instance $i)))"#);
+        wat::parse_str(wat).unwrap()
+    };
+    for (name, world) in [
+        ("wasi:http/incoming-handler@0.2.0", World::Proxy),
+        ("wasi:http/incoming-handler@0.2.12", World::Proxy),
+        ("wasi:cli/run@0.2.0", World::Component),
+    ] {
+        assert_eq!(
+            inspect::inspect(&exporting(name)).unwrap().world,
+            world,
+            "{name}"
+        );
+    }
+    for (name, expected) in [
+        ("wasi:http/handler@0.3.0", "preview3"),
+        ("wasi:http/incoming-handler@0.3.0", "preview3"),
+        (
+            "wasi:http/incoming-handler@0.2.0-rc-2023-11-10",
+            "of 0.2 alone",
+        ),
+    ] {
+        let error = inspect::inspect(&exporting(name)).unwrap_err();
+        assert!(matches!(error, CompileError::Export { .. }), "{error}");
+        assert!(error.to_string().contains(expected), "{error}");
     }
 }
 

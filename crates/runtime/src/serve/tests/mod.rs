@@ -91,6 +91,8 @@ impl Folder {
             drain: false,
             log: None,
             network: crate::Network::Node,
+            http: None,
+            outgoing: crate::OutgoingHttp::default(),
         };
         let fds = GuestFds {
             code: compiled(wat),
