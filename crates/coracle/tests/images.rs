@@ -124,6 +124,8 @@ fn lists_are_dockers() {
     assert_eq!(lines[2][..3], ["localhost:5000/app", "1", short]);
     assert_eq!(place.good(&["ls", "-q"]), short);
     assert_eq!(place.good(&["ls", "-q", "--no-trunc"]), id);
+    let images = Running::spawn(&mut place.command(&["images", "-q"])).end();
+    images.is(0, &format!("{short}\n"), "");
     assert_eq!(
         place.good(&["ls", "-o", "name", "localhost:5000/app"]),
         "localhost:5000/app:1"

@@ -60,6 +60,12 @@ pub(crate) enum Command {
     Node(Box<node::Args>),
     /// Make, move, list and remove images
     Image(Box<image::Args>),
+    /// Fetch an image from its registry, as coracle image pull
+    Pull(image::registry::Pull),
+    /// Send an image to its registry, as coracle image push
+    Push(image::registry::Push),
+    /// List the images of the store, as coracle image ls
+    Images(image::ls::Args),
     /// Print what makes a shell complete coracle's words
     Completion(shell::Completion),
     /// Print manual pages, or write them into a folder

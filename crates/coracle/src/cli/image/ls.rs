@@ -49,7 +49,11 @@ pub(crate) struct Inspect {
     images: Vec<String>,
 }
 
-pub(super) fn run(args: &Args) -> anyhow::Result<u8> {
+/// Lists.
+///
+/// # Errors
+/// When the store can't be read.
+pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
     let images = open(&args.root)?;
     let rows = list::rows(&images, args.name.as_deref(), args.all)?;
     if args.quiet {

@@ -64,7 +64,11 @@ fn platform(text: &str) -> Result<String, String> {
     }
 }
 
-pub(super) fn pull(args: &Pull) -> anyhow::Result<u8> {
+/// Pulls.
+///
+/// # Errors
+/// When the registry does not give the image, or it can't run here.
+pub(crate) fn pull(args: &Pull) -> anyhow::Result<u8> {
     registry::pull(
         &open(&args.root)?,
         &args.image,
@@ -73,7 +77,11 @@ pub(super) fn pull(args: &Pull) -> anyhow::Result<u8> {
     )
 }
 
-pub(super) fn push(args: &Push) -> anyhow::Result<u8> {
+/// Pushes.
+///
+/// # Errors
+/// When the image is not in the store, or the registry does not take it.
+pub(crate) fn push(args: &Push) -> anyhow::Result<u8> {
     registry::push(
         &open(&args.root)?,
         &args.image,
