@@ -119,7 +119,7 @@ async fn answers(outer: Arc<UdpSocket>, from: SocketAddr, inner: Arc<UdpSocket>)
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use std::net::Ipv4Addr;
 
