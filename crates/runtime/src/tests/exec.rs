@@ -3,18 +3,15 @@
 use std::fs::{self, File};
 use std::io::{PipeReader, Read};
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Host, command, compiled};
-use crate::execs::MAX_EXECS;
-use crate::local::LocalConfig;
-use crate::spec::{ExecError, ExecFds, ExecSpec, ExitKind, GuestId, Limits, MountSpec, StartError};
+use crate::spec::{ExecError, ExecFds, ExecSpec, ExitKind, GuestId, MountSpec, StartError};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// An exec that nobody hears.
-fn exec(id: &GuestId, wat: &str) -> (ExecSpec, ExecFds) {
+pub(super) fn exec(id: &GuestId, wat: &str) -> (ExecSpec, ExecFds) {
     let spec = ExecSpec {
         id: id.clone(),
         export: None,
@@ -33,7 +30,7 @@ fn exec(id: &GuestId, wat: &str) -> (ExecSpec, ExecFds) {
 }
 
 /// A pipe: what is read, and what an exec writes.
-fn pipe() -> (PipeReader, Option<OwnedFd>) {
+pub(super) fn pipe() -> (PipeReader, Option<OwnedFd>) {
     let (read, write) = std::io::pipe().unwrap();
     (read, Some(write.into()))
 }
@@ -45,7 +42,7 @@ fn read(mut pipe: PipeReader) -> String {
 }
 
 /// Reads a line off the caller's thread: whoever writes it runs on another.
-fn line(mut pipe: PipeReader) -> PipeReader {
+pub(super) fn line(mut pipe: PipeReader) -> PipeReader {
     let mut byte = [0];
     while byte != [b'\n'] {
         assert_eq!(pipe.read(&mut byte).unwrap(), 1);
@@ -53,7 +50,7 @@ fn line(mut pipe: PipeReader) -> PipeReader {
     pipe
 }
 
-async fn sleeper(host: &Host) -> GuestId {
+pub(super) async fn sleeper(host: &Host) -> GuestId {
     let wat = command(r#"(func (export "_start") (call $ready) (call $sleep))"#);
     host.start(host.guest(&wat)).await
 }
@@ -304,108 +301,6 @@ async fn what_can_not_run_says_why_as_a_start_does() {
     assert_eq!(
         why((spec, fds)).await.to_string(),
         "cwd is \"here\": it has to be absolute: begin it with /"
-    );
-    host.local.stop(&id, Duration::ZERO).await.unwrap();
-}
-
-#[tokio::test]
-async fn a_container_has_a_bounded_number_of_them() {
-    let host = Arc::new(Host::new());
-    let id = sleeper(&host).await;
-    let waiter = command(r#"(func (export "_start") (call $ready) (drop (call $read)))"#);
-    let mut running = tokio::task::JoinSet::new();
-    let mut feeds = Vec::new();
-    for _ in 0..MAX_EXECS {
-        let (spec, mut fds) = exec(&id, &waiter);
-        let (output, write) = pipe();
-        let (input, feed) = std::io::pipe().unwrap();
-        (fds.stdin, fds.stdout) = (Some(input.into()), write);
-        let host = Arc::clone(&host);
-        running.spawn(async move { host.local.exec(spec, fds).await.unwrap() });
-        tokio::task::spawn_blocking(|| line(output)).await.unwrap();
-        feeds.push(feed);
-    }
-    let (spec, fds) = exec(&id, &waiter);
-    let error = host.local.exec(spec, fds).await.unwrap_err();
-    assert!(
-        matches!(error, ExecError::TooMany { max: MAX_EXECS, .. }),
-        "{error}"
-    );
-    feeds.pop();
-    running.join_next().await.unwrap().unwrap();
-    let (spec, fds) = exec(&id, &waiter);
-    assert_eq!(host.local.exec(spec, fds).await.unwrap().code, 0);
-    host.local.stop(&id, Duration::ZERO).await.unwrap();
-    let ends = running.join_all().await;
-    assert!(ends.iter().all(|end| end.kind == ExitKind::Stopped));
-}
-
-#[tokio::test]
-async fn its_mappings_and_descriptors_are_promised() {
-    let host = Host::with(LocalConfig {
-        workers: Some(1),
-        room: Some((1000, 6)),
-    });
-    let id = sleeper(&host).await;
-    let used = host.local.budget();
-    let waiter = command(r#"(func (export "_start") (call $ready) (call $sleep))"#);
-    let (output, write) = pipe();
-    let (spec, mut fds) = exec(&id, &waiter);
-    fds.stdout = write;
-    let first = host.local.exec(spec, fds);
-    let others = async {
-        let output = tokio::task::spawn_blocking(|| line(output)).await.unwrap();
-        let budget = host.local.budget();
-        assert_eq!(budget.descriptors.used, used.descriptors.used + 1);
-        assert!(budget.mappings.used > used.mappings.used);
-        let (spec, mut fds) = exec(&id, &waiter);
-        (fds.stdin, fds.stdout, fds.stderr) = (
-            Some(File::open("/dev/null").unwrap().into()),
-            pipe().1,
-            pipe().1,
-        );
-        let error = host.local.exec(spec, fds).await.unwrap_err();
-        assert!(
-            matches!(&error, ExecError::Start(StartError::Budget { resource, .. }) if resource == "descriptors"),
-            "{error}"
-        );
-        output
-    };
-    tokio::select! {
-        end = first => panic!("{end:?}"),
-        _ = others => {}
-    }
-    host.local.stop(&id, Duration::ZERO).await.unwrap();
-    assert_eq!(host.local.budget().mappings.used, 0, "all is given back");
-}
-
-#[tokio::test]
-async fn its_cpu_time_is_the_containers() {
-    let host = Host::new();
-    let id = sleeper(&host).await;
-    host.logged(&id, "stdout F ready").await;
-    let before = host.local.stats(&id).unwrap().cpu_nanos;
-    let busy = r#"(func (export "_start") (local $n i32)
-        (local.set $n (i32.const 20000000))
-        (loop $again (br_if $again (local.tee $n (i32.sub (local.get $n) (i32.const 1))))))"#;
-    let (spec, fds) = exec(&id, &command(busy));
-    host.local.exec(spec, fds).await.unwrap();
-    let after = host.local.stats(&id).unwrap().cpu_nanos;
-    assert!(after > before + 1_000_000, "{before} and {after}");
-    let limits = Limits {
-        cpu_milli: Some(20),
-        ..Limits::default()
-    };
-    host.local.set_limits(&id, &limits).unwrap();
-    let (spec, fds) = exec(&id, &command(busy));
-    let begin = std::time::Instant::now();
-    host.local.exec(spec, fds).await.unwrap();
-    let took = begin.elapsed().as_secs_f64();
-    let cpu = (host.local.stats(&id).unwrap().cpu_nanos - after) as f64 / 1e9;
-    // 2 ms of each 100: the last turn, of 4 ms and what the machine adds, may be in debt.
-    assert!(
-        took >= (cpu - 0.020) / 0.020 - 0.100,
-        "{cpu} s of CPU time in {took} s"
     );
     host.local.stop(&id, Duration::ZERO).await.unwrap();
 }

@@ -8,6 +8,7 @@
 
 mod ends;
 mod exec;
+mod exec_limits;
 mod http;
 mod limits;
 mod orders;
