@@ -47,6 +47,7 @@ pub(super) fn exchanging(error: &hyper::Error) -> Error {
         _ if error.is_timeout() => Error::HttpResponseTimeout,
         _ if error.is_incomplete_message() => Error::HttpResponseIncomplete,
         _ if error.is_parse() || error.is_user() => Error::HttpProtocolError,
+        Some(cut) if cut.kind() == io::ErrorKind::UnexpectedEof => Error::HttpResponseIncomplete,
         Some(error) => connecting(error),
         None if error.is_canceled() || error.is_closed() => Error::ConnectionTerminated,
         None => Error::HttpProtocolError,
