@@ -13,7 +13,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, PidfdFlags, Signal};
@@ -200,6 +200,13 @@ impl Running {
         let mut child = command.spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         Running { child, stdout }
+    }
+
+    fn is_running(&self) -> bool {
+        let pid = Pid::from_child(&self.child);
+        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).unwrap();
+        let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
+        rustix::event::poll(&mut fds, Some(&Timespec::default())).unwrap() == 0
     }
 
     fn ends_in_time(&self) -> bool {
@@ -493,6 +500,77 @@ fn a_session_that_is_killed_is_told_as_lost_and_leaves_what_rm_removes() {
     machine.coracle(&["rm", "-f", "brief"]).ok();
     machine.assert_clean();
     assert_eq!(folders(), 0);
+}
+
+/// The processes that hold sessions of a root folder, told by their command line and environment.
+fn sessions(root: &Path) -> Vec<Pid> {
+    let root = format!("CORACLE_ROOT={}", root.display());
+    let has = |path: PathBuf, wanted: &[&str]| {
+        let text = std::fs::read(path).unwrap_or_default();
+        let words: Vec<&[u8]> = text.split(|byte| *byte == 0).collect();
+        wanted.iter().all(|word| words.contains(&word.as_bytes()))
+    };
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    processes
+        .filter(|it| has(it.path().join("cmdline"), &["internal", "session"]))
+        .filter(|it| has(it.path().join("environ"), &[&root]))
+        .filter_map(|it| Pid::from_raw(it.file_name().to_str()?.parse().ok()?))
+        .collect()
+}
+
+#[test]
+fn a_session_may_be_killed_at_any_moment() {
+    let machine = Machine::new();
+    let guest = machine.sleeper();
+    machine
+        .coracle(&["run", "-d", "--name", "warm", "--rm", &guest])
+        .ok();
+    machine.coracle(&["rm", "-f", "warm"]).ok();
+    for round in 0..24_u64 {
+        let run = machine.start(&["run", "-d", "--name", "web", &guest]);
+        // As far as it comes in so many looks: each round a little further.
+        let mut looks = 0;
+        while sessions(&machine.root).is_empty() && run.is_running() {}
+        while looks < round * 4 && run.is_running() {
+            looks += 1;
+            std::hint::black_box(sessions(&machine.root));
+        }
+        for pid in sessions(&machine.root) {
+            // One that has ended meanwhile is killed enough.
+            let _ = rustix::process::kill_process(pid, Signal::KILL);
+        }
+        let ended = run.end();
+        assert!(matches!(ended.code, Some(0 | 125)), "{ended:#?}");
+        machine.coracle(&["rm", "-f", "--all"]).ok();
+        machine.assert_clean();
+    }
+}
+
+#[test]
+fn a_record_that_can_not_be_written_is_told_and_ends_nothing_that_runs() {
+    let machine = Machine::new();
+    machine.sleeps("web", &[]);
+    let uid = machine.coracle(&["ps", "-q"]).ok().to_owned();
+    let folder = machine.root.join("runs").join(&uid);
+    let log = || std::fs::read_to_string(folder.join("out.log")).unwrap();
+    // As a full disk does, for root too: a folder is where the next record is to be written.
+    while std::fs::create_dir(folder.join(format!("{uid}.tmp"))).is_err() {}
+    assert_eq!(machine.coracle(&["ps", "-o", "name"]).ok(), "pod/web");
+    let ended = machine.coracle(&["exec", "web", "sleeper", "now"]);
+    assert_eq!(ended.code, Some(5), "{ended:#?}");
+    assert_eq!(machine.coracle(&["stop", "web"]).ok(), "web");
+    // Once its session has ended, nobody knows more than was written.
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let table = machine.coracle(&["ps", "-a"]);
+        if table.ok().contains("ContainerStatusUnknown") {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{table:#?}");
+    }
+    assert!(log().contains("can't be written"), "{}", log());
+    assert_eq!(machine.coracle(&["rm", "web"]).ok(), "web");
+    machine.assert_clean();
 }
 
 #[test]
