@@ -12,6 +12,7 @@ use std::os::fd::OwnedFd;
 
 use k8s_openapi::api::core::v1::{Container, ContainerPort, Pod};
 use lifecycle::Failure;
+use runtime::Network;
 
 use super::{Hands, failure};
 
@@ -92,8 +93,10 @@ impl Hands {
         let Some(found) = super::container(pod, container).filter(|_| accepts) else {
             return Ok(Listeners::default());
         };
-        let ip = self.ips(pod).first().copied();
-        let ip = ip.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let ip = match self.network(pod) {
+            Network::Pod { ip } => ip,
+            Network::Node => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        };
         let mut listeners = Listeners::default();
         for (port, name) in ports(found) {
             let at = SocketAddr::new(ip, port);
@@ -143,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_taken_port_names_the_container_and_the_port() {
-        let at = SocketAddr::new(runtime::Network::local_pod(4_000_030), 0);
+        let at = SocketAddr::new(Network::local_pod(4_000_030), 0);
         let first = TcpListener::bind(at).unwrap();
         let at = first.local_addr().unwrap();
         let failure = listen(at, "web").unwrap_err();

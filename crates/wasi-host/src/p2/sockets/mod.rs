@@ -10,6 +10,8 @@ mod tcp;
 mod udp;
 mod udp_socket;
 mod udp_streams;
+#[cfg(test)]
+mod udp_tests;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -21,9 +23,9 @@ use wasmtime_wasi::p2::{SocketError, SocketResult};
 use wasmtime_wasi::sockets::WasiSocketsCtxView;
 
 use super::Work;
-use crate::Network;
 use crate::fs::Root;
 use crate::network::Face;
+use crate::{Network, OpenOne};
 
 pub(in crate::p2) use check::sockets_of;
 
@@ -31,8 +33,16 @@ pub(in crate::p2) use check::sockets_of;
 #[derive(Debug, Default)]
 pub(super) struct Sockets {
     network: Network,
-    /// How each TCP socket is told of its addresses, by its index in the table.
-    faces: HashMap<u32, Faces>,
+    /// What is kept of each TCP socket, by its index in the table.
+    tcp: HashMap<u32, Tcp>,
+}
+
+/// What is kept of a TCP socket.
+#[derive(Debug)]
+struct Tcp {
+    faces: Faces,
+    /// What its descriptor is counted by.
+    _one: OpenOne,
 }
 
 /// How a socket is told of its addresses.
@@ -53,7 +63,7 @@ impl Sockets {
     pub(super) fn new(network: Network) -> Sockets {
         Sockets {
             network,
-            faces: HashMap::new(),
+            tcp: HashMap::new(),
         }
     }
 }
@@ -69,6 +79,11 @@ pub(crate) struct SocketsView<'a> {
 impl SocketsView<'_> {
     fn table(&mut self) -> &mut ResourceTable {
         self.wasi.table
+    }
+
+    /// Takes a descriptor for a socket: `new-socket-limit` if there is none to spare.
+    fn take_one(&self) -> SocketResult<OpenOne> {
+        Ok(self.root.share().take()?)
     }
 
     /// The network resource stands for the right to use what takes it: it has to be there.
@@ -128,6 +143,9 @@ impl tcp_create_socket::Host for SocketsView<'_> {
         family: IpAddressFamily,
     ) -> SocketResult<Resource<wasmtime_wasi::p2::bindings::sockets::tcp::TcpSocket>> {
         self.check_family(family)?;
-        tcp_create_socket::Host::create_tcp_socket(&mut self.wasi, family)
+        let one = self.take_one()?;
+        let socket = tcp_create_socket::Host::create_tcp_socket(&mut self.wasi, family)?;
+        self.keep(&socket, Faces::OWN, one);
+        Ok(socket)
     }
 }

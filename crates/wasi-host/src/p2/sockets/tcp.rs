@@ -10,13 +10,26 @@ use wasmtime_wasi::p2::bindings::sockets::network::{
 use wasmtime_wasi::p2::bindings::sockets::tcp::{self, HostTcpSocket, ShutdownType, TcpSocket};
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, DynPollable, SocketResult};
 
-use super::{Faces, SocketsView, is_nowhere, same};
+use super::{Faces, SocketsView, Tcp, is_nowhere, same};
+use crate::OpenOne;
 use crate::network::Face;
 
 impl SocketsView<'_> {
     fn faces(&self, socket: &Resource<TcpSocket>) -> Faces {
-        let known = self.sockets.faces.get(&socket.rep());
-        known.copied().unwrap_or(Faces::OWN)
+        let known = self.sockets.tcp.get(&socket.rep());
+        known.map_or(Faces::OWN, |tcp| tcp.faces)
+    }
+
+    fn set_faces(&mut self, socket: u32, faces: Faces) {
+        if let Some(tcp) = self.sockets.tcp.get_mut(&socket) {
+            tcp.faces = faces;
+        }
+    }
+
+    /// Keeps what a new socket has.
+    pub(super) fn keep(&mut self, socket: &Resource<TcpSocket>, faces: Faces, one: OpenOne) {
+        let tcp = Tcp { faces, _one: one };
+        self.sockets.tcp.insert(socket.rep(), tcp);
     }
 
     /// Binds a socket that is about to connect to where its pod's connections come from.
@@ -86,7 +99,7 @@ impl HostTcpSocket for SocketsView<'_> {
             local: own.face(asked.ip()),
             remote: Face::Own,
         };
-        self.sockets.faces.insert(socket, faces);
+        self.set_faces(socket, faces);
         Ok(())
     }
 
@@ -113,7 +126,7 @@ impl HostTcpSocket for SocketsView<'_> {
             local: local_face(known.local, remote),
             remote,
         };
-        self.sockets.faces.insert(socket, faces);
+        self.set_faces(socket, faces);
         Ok(())
     }
 
@@ -144,8 +157,10 @@ impl HostTcpSocket for SocketsView<'_> {
             },
             _ => Faces::OWN,
         };
+        // Before, so that a connection which there is no room for stays in the backlog.
+        let one = self.take_one()?;
         let accepted = self.wasi.accept(this)?;
-        self.sockets.faces.insert(accepted.0.rep(), faces);
+        self.keep(&accepted.0, faces, one);
         Ok(accepted)
     }
 
@@ -162,8 +177,10 @@ impl HostTcpSocket for SocketsView<'_> {
     }
 
     fn drop(&mut self, this: Resource<TcpSocket>) -> wasmtime::Result<()> {
-        self.sockets.faces.remove(&this.rep());
-        HostTcpSocket::drop(&mut self.wasi, this)
+        let socket = this.rep();
+        HostTcpSocket::drop(&mut self.wasi, this)?;
+        self.sockets.tcp.remove(&socket);
+        Ok(())
     }
 
     as_it_is! {

@@ -71,7 +71,8 @@ impl udp_create_socket::Host for SocketsView<'_> {
     ) -> SocketResult<Resource<udp::UdpSocket>> {
         self.check_family(family)?;
         let network = self.sockets.network;
-        let socket = Socket::new(network, family == IpAddressFamily::Ipv4).await?;
+        let share = self.root.share().clone();
+        let socket = Socket::new(network, family == IpAddressFamily::Ipv4, share).await?;
         let socket = self.table().push(Bindable {
             socket,
             is_binding: false,

@@ -12,8 +12,8 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, 
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
-use crate::Network;
 use crate::network::Face;
+use crate::{Network, OpenOne, Share};
 
 /// The longest datagram, bytes; IP allows a little less.
 pub(super) const DATAGRAM: usize = 65_535;
@@ -23,7 +23,9 @@ pub(super) const DATAGRAM: usize = 65_535;
 pub(super) struct Ends {
     network: Network,
     pub(super) inside: UdpSocket,
-    outside: OnceLock<UdpSocket>,
+    outside: OnceLock<(UdpSocket, OpenOne)>,
+    share: Share,
+    _one: OpenOne,
 }
 
 /// Where a socket is connected.
@@ -78,7 +80,8 @@ fn make(ipv4: bool) -> io::Result<UdpSocket> {
 
 impl Socket {
     /// A socket that is bound to nothing.
-    pub(super) async fn new(network: Network, ipv4: bool) -> io::Result<Socket> {
+    pub(super) async fn new(network: Network, ipv4: bool, share: Share) -> io::Result<Socket> {
+        let one = share.take()?;
         let inside = make(ipv4)?;
         // A new one can be written to, which the runtime learns a moment later.
         inside.writable().await?;
@@ -86,6 +89,8 @@ impl Socket {
             network,
             inside,
             outside: OnceLock::new(),
+            share,
+            _one: one,
         };
         Ok(Socket {
             ends: Arc::new(ends),
@@ -113,7 +118,7 @@ impl Socket {
         if self.remote.take().is_some() {
             let dissolved = |socket| rustix::net::connect_unspec(socket).map_err(io::Error::from);
             dissolved(&self.ends.inside)?;
-            if let Some(outside) = self.ends.outside.get() {
+            if let Some(outside) = self.ends.outside() {
                 dissolved(outside)?;
             }
         }
@@ -169,15 +174,20 @@ pub(super) fn meant(
 }
 
 impl Ends {
+    fn outside(&self) -> Option<&UdpSocket> {
+        self.outside.get().map(|(socket, _)| socket)
+    }
+
     /// The end that sends to `real`.
-    fn towards(&self, real: SocketAddr) -> io::Result<&UdpSocket> {
+    pub(super) fn towards(&self, real: SocketAddr) -> io::Result<&UdpSocket> {
         let own = matches!(self.network, Network::Node) || self.network.source(real).is_some();
         if own {
             return Ok(&self.inside);
         }
-        if let Some(outside) = self.outside.get() {
+        if let Some(outside) = self.outside() {
             return Ok(outside);
         }
+        let one = self.share.take()?;
         let outside = make(real.is_ipv4())?;
         copy_options(&self.inside, &outside, real.is_ipv4())?;
         // Bound at once, so that answers are waited for before the first is sent.
@@ -186,7 +196,7 @@ impl Ends {
             SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
         };
         rustix::net::bind(&outside, &SocketAddr::new(any, 0))?;
-        Ok(self.outside.get_or_init(|| outside))
+        Ok(&self.outside.get_or_init(|| (outside, one)).0)
     }
 
     /// Sends one datagram, now or not at all.
@@ -210,7 +220,7 @@ impl Ends {
     /// Takes one datagram that is there, from whichever end.
     pub(super) fn receive(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         let inside = receive(&self.inside, buffer);
-        match (&inside, self.outside.get()) {
+        match (&inside, self.outside()) {
             (Err(error), Some(outside)) if error.kind() == io::ErrorKind::WouldBlock => {
                 receive(outside, buffer)
             }
@@ -219,7 +229,7 @@ impl Ends {
     }
 
     pub(super) async fn readable(&self) {
-        match self.outside.get() {
+        match self.outside() {
             // An error is the next call's to tell.
             None => drop(self.inside.readable().await),
             Some(outside) => tokio::select! {
@@ -230,7 +240,7 @@ impl Ends {
     }
 
     pub(super) async fn writable(&self) {
-        match self.outside.get() {
+        match self.outside() {
             None => drop(self.inside.writable().await),
             // Which one the guest will write to is not known: both have to be ready.
             Some(outside) => drop(tokio::join!(self.inside.writable(), outside.writable())),
@@ -243,7 +253,7 @@ impl Ends {
         option: impl Fn(&UdpSocket) -> rustix::io::Result<()>,
     ) -> io::Result<()> {
         option(&self.inside)?;
-        if let Some(outside) = self.outside.get() {
+        if let Some(outside) = self.outside() {
             option(outside)?;
         }
         Ok(())
@@ -268,115 +278,4 @@ fn copy_options(from: &UdpSocket, to: &UdpSocket, ipv4: bool) -> rustix::io::Res
     // The system doubles what is set.
     sockopt::set_socket_recv_buffer_size(to, sockopt::socket_recv_buffer_size(from)? / 2)?;
     sockopt::set_socket_send_buffer_size(to, sockopt::socket_send_buffer_size(from)? / 2)
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    fn pod(number: u32) -> (Network, IpAddr) {
-        let ip = Network::local_pod(number);
-        (Network::Pod { ip }, ip)
-    }
-
-    async fn bound(network: Network, at: &str) -> Socket {
-        let mut socket = Socket::new(network, true).await.unwrap();
-        socket.bind(at.parse().unwrap()).unwrap().unwrap();
-        socket
-    }
-
-    async fn next(socket: &Socket) -> (Vec<u8>, SocketAddr) {
-        let mut buffer = vec![0; DATAGRAM];
-        loop {
-            match socket.ends.receive(&mut buffer) {
-                Ok((length, from)) => {
-                    buffer.truncate(length);
-                    return (buffer, from);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    socket.ends.readable().await;
-                }
-                Err(error) => panic!("{error}"),
-            }
-        }
-    }
-
-    #[tokio::test]
-    async fn a_pod_speaks_to_itself_by_loopback_and_to_others_by_its_own_address() {
-        let (network, ip) = pod(3_000_001);
-        let server = bound(network, "0.0.0.0:0").await;
-        let at = server.ends.inside.local_addr().unwrap();
-        assert_eq!(at.ip(), ip);
-        assert_eq!(
-            server.local_address().unwrap(),
-            SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), at.port())
-        );
-        let client = bound(network, "127.0.0.1:0").await;
-        let to = client
-            .meant(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), at.port()))
-            .unwrap();
-        client.ends.send(b"hello", to, false).unwrap();
-        let (bytes, from) = next(&server).await;
-        assert_eq!((bytes.as_slice(), from.ip()), (&b"hello"[..], ip));
-
-        let (other, other_ip) = pod(3_000_002);
-        let stranger = bound(other, "0.0.0.0:0").await;
-        stranger.ends.send(b"from afar", at, false).unwrap();
-        let (bytes, from) = next(&server).await;
-        assert_eq!((bytes.as_slice(), from.ip()), (&b"from afar"[..], other_ip));
-    }
-
-    #[tokio::test]
-    async fn what_leaves_the_machine_has_an_end_of_its_own() {
-        let (network, _) = pod(3_000_003);
-        let socket = bound(network, "0.0.0.0:0").await;
-        let outside = socket
-            .ends
-            .towards("192.0.2.1:53".parse().unwrap())
-            .unwrap();
-        assert!(outside.local_addr().unwrap().ip().is_unspecified());
-        // What comes to that end is received as well.
-        let to = SocketAddr::new(
-            Ipv4Addr::LOCALHOST.into(),
-            outside.local_addr().unwrap().port(),
-        );
-        let peer = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        peer.send_to(b"answer", to).unwrap();
-        assert_eq!(next(&socket).await.0, b"answer");
-    }
-
-    #[tokio::test]
-    async fn the_machines_loopback_and_nowhere_are_no_destinations() {
-        let (network, ip) = pod(3_000_004);
-        let socket = bound(network, "0.0.0.0:0").await;
-        for nowhere in ["0.0.0.0:1", "127.0.0.1:0", "[::1]:1"] {
-            let meant = socket.meant(nowhere.parse().unwrap());
-            assert!(matches!(meant, Err(Refusal::Invalid)), "{nowhere}");
-        }
-        let meant = socket.meant("127.0.0.1:53".parse().unwrap()).unwrap();
-        assert_eq!(meant, SocketAddr::new(ip, 53));
-        let on_the_node = bound(Network::Node, "127.0.0.1:0").await;
-        let meant = on_the_node.meant("127.0.0.1:53".parse().unwrap());
-        assert!(matches!(meant, Err(Refusal::Denied)));
-        let mut elsewhere = Socket::new(network, true).await.unwrap();
-        assert!(elsewhere.bind("192.0.2.1:0".parse().unwrap()).is_none());
-    }
-
-    #[tokio::test]
-    async fn a_connected_socket_has_an_address() {
-        let (network, ip) = pod(3_000_005);
-        let mut socket = bound(network, "0.0.0.0:0").await;
-        socket
-            .connect(Some("127.0.0.1:9".parse().unwrap()))
-            .unwrap();
-        assert_eq!(
-            socket.local_address().unwrap().ip(),
-            IpAddr::V4(Ipv4Addr::LOCALHOST)
-        );
-        socket
-            .connect(Some(SocketAddr::new(Network::local_pod(3_000_006), 9)))
-            .unwrap();
-        assert_eq!(socket.local_address().unwrap().ip(), ip);
-    }
 }
