@@ -8,10 +8,13 @@ mod density;
 mod echo;
 mod flood;
 mod host;
+mod layer;
 mod memory;
+mod pull;
 mod quota;
 mod report;
 mod run;
+mod serve;
 mod simulator;
 mod start;
 mod stats;
@@ -43,10 +46,15 @@ enum Command {
     Echo(echo::Args),
     /// A guest that logs as fast as it can, beside plain writes of the same bytes
     Flood(flood::Args),
+    /// A large layer from a registry of this machine, beside skopeo and tar
+    Pull(pull::Args),
     /// CPU time that spinning containers take of what they were given
     Quota(quota::Args),
     /// Histories of simulated nodes a second
     Simulator(simulator::Args),
+    /// Pull or unpack once, and say the peak of memory
+    #[command(hide = true)]
+    PullOnce(pull::OnceArgs),
     /// Run a precompiled module as the bare engine does and nothing else
     #[command(hide = true)]
     BareRun {
@@ -75,6 +83,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
             flood::measure(&flood::Args::default())?;
             quota::measure(&quota::Args::default())?;
             simulator::measure(&simulator::Args::default())?;
+            pull::measure(&pull::Args::default())?;
         }
         Command::Run(args) => run::measure(&args)?,
         Command::Start(args) => start::measure(&args)?,
@@ -82,6 +91,8 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Echo(args) => echo::measure(&args)?,
         Command::Flood(args) => flood::measure(&args)?,
         Command::Quota(args) => quota::measure(&args)?,
+        Command::Pull(args) => pull::measure(&args)?,
+        Command::PullOnce(args) => pull::process(&args)?,
         Command::Simulator(args) => simulator::measure(&args)?,
         Command::BareRun { code } => return bare::process(&code),
     }

@@ -39,6 +39,11 @@ impl Held {
     }
 }
 
+/// The most memory that a process ever had, KiB (`VmHWM`).
+pub(crate) fn peak(pid: u32) -> anyhow::Result<u64> {
+    field(&read(pid, "status")?, "VmHWM:")
+}
+
 /// CPU time of a process, that of its threads which have ended too, in steps of a clock tick (10 ms).
 pub(crate) fn cpu_time(pid: u32) -> anyhow::Result<Duration> {
     let stat = read(pid, "stat")?;

@@ -35,19 +35,19 @@ const RULES: &[Rule] = &[
         // The agent's Ledger, which production runs too: a copy of it would prove nothing. That no
         // clock and no task is used of what comes with it is held by the crate's clippy.toml.
         may_know: &["agent", "lifecycle"],
-        must_not_reach: &["hyper", "kube", "kube-client", "oci-client", ENGINE],
+        must_not_reach: &["hyper", "kube", "kube-client", "reqwest", ENGINE],
         reason: "its time is virtual and its hands are fake, so that a seed replays to the bit",
     },
     Rule {
         name: "agent",
         may_know: &["lifecycle"],
-        must_not_reach: &["kube", "kube-client", "hyper", "reqwest", "oci-client", ENGINE],
+        must_not_reach: &["kube", "kube-client", "hyper", "reqwest", ENGINE],
         reason: "it observes and executes through ports; adapters to the hands live in coracle",
     },
     Rule {
         name: "cluster",
         may_know: &[],
-        must_not_reach: &["oci-client", ENGINE],
+        must_not_reach: &["reqwest", ENGINE],
         reason: "it speaks to the API server, and knows neither what runs pods nor the disk's layout",
     },
     Rule {
@@ -59,7 +59,7 @@ const RULES: &[Rule] = &[
     Rule {
         name: "volume",
         may_know: &[],
-        must_not_reach: &[KUBERNETES[0], KUBERNETES[1], KUBERNETES[2], "oci-client", ENGINE],
+        must_not_reach: &[KUBERNETES[0], KUBERNETES[1], KUBERNETES[2], "reqwest", ENGINE],
         reason: "it makes folders, and knows neither where they come from nor who sees them",
     },
     Rule {
@@ -71,14 +71,14 @@ const RULES: &[Rule] = &[
     Rule {
         name: "wasi-host",
         may_know: &[],
-        must_not_reach: &[KUBERNETES[0], KUBERNETES[1], KUBERNETES[2], "oci-client"],
+        must_not_reach: &[KUBERNETES[0], KUBERNETES[1], KUBERNETES[2], "reqwest"],
         reason: "it is a world for one guest; pods, images and logs are others' words",
     },
     Rule {
         name: "runtime",
         may_know: &["logs", "wasi-host"],
         // It serves guests' HTTP, so it reaches hyper; what it is given is still no more than this.
-        must_not_reach: &[KUBERNETES[0], KUBERNETES[1], KUBERNETES[2], "oci-client"],
+        must_not_reach: &[KUBERNETES[0], KUBERNETES[1], KUBERNETES[2], "reqwest"],
         reason: "a guest host gets bytes and descriptors; the node's credentials and objects are in another process",
     },
     Rule {
@@ -95,9 +95,9 @@ const RULES: &[Rule] = &[
     },
     Rule {
         name: "bench",
-        may_know: &["guests", "lifecycle", "runtime", "simulator", "wasi-host"],
-        must_not_reach: &[KUBERNETES[0], KUBERNETES[1], "oci-client"],
-        reason: "it measures engines and pure functions; whole nodes are measured through the binary",
+        may_know: &["guests", "image", "lifecycle", "runtime", "simulator", "wasi-host"],
+        must_not_reach: &[KUBERNETES[0], KUBERNETES[1]],
+        reason: "it measures engines, pulls and pure functions; whole nodes are measured through the binary",
     },
     Rule {
         name: "e2e",

@@ -149,6 +149,8 @@ impl Store {
             diff_id,
             files,
             entries: 0,
+            bytes,
+            passed,
         };
         let (unpacked, marking, tar) = work.run(tar)?;
         let (_, actual, size) = tar.finish();
@@ -193,6 +195,9 @@ struct Work<'a> {
     diff_id: Digest,
     files: &'a Path,
     entries: u64,
+    /// The most that the tar may have.
+    bytes: u64,
+    passed: LimitPassed,
 }
 
 impl Work<'_> {
@@ -208,6 +213,10 @@ impl Work<'_> {
                     limit,
                     unit: "entries",
                 }));
+            }
+            // What says that it is too large costs not a byte.
+            if entry.size > self.bytes {
+                return Err(self.too_large(self.passed));
             }
             unpacker
                 .entry(&entry, &mut archive.data())

@@ -210,6 +210,30 @@ fn bombs_meet_their_limits() {
 }
 
 #[test]
+fn a_bomb_of_a_hundred_gib_costs_nothing() {
+    let place = Place::new();
+    // Its header is true: so many zeros would follow, in some 100 MiB of gzip.
+    let mut header = tar::Header::new_gnu();
+    header.set_path("zeros").unwrap();
+    header.set_mode(0o644);
+    header.set_size(100 << 30);
+    header.set_cksum();
+    let mut tar = header.as_bytes().to_vec();
+    tar.resize(1 << 20, 0);
+    words(
+        place.import(&wasi(&[tar])).unwrap_err(),
+        &["exceeds the limit", "compressed size"],
+    );
+    assert_eq!(
+        std::fs::read_dir(place.path("store/layers"))
+            .unwrap()
+            .count(),
+        0
+    );
+    place.assert_clean();
+}
+
+#[test]
 fn damage_is_named_with_both_digests() {
     let place = Place::new();
     let tar = Tar::default().file("app.wasm", WASM).bytes();

@@ -31,6 +31,8 @@ pub enum Reply {
     Answer(u16, Vec<(&'static str, String)>, Vec<u8>),
     /// Promises so many bytes, sends these and breaks off.
     Cut(Vec<u8>, usize),
+    /// Promises so many bytes, sends these and nothing more.
+    Part(Vec<u8>, usize),
     Hang,
 }
 
@@ -150,6 +152,17 @@ fn files(made: &Made) -> HashMap<String, Vec<u8>> {
     files
 }
 
+async fn begin(
+    stream: &mut (impl AsyncWrite + Unpin),
+    body: &[u8],
+    length: usize,
+) -> std::io::Result<()> {
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await?;
+    stream.write_all(body).await?;
+    stream.flush().await
+}
+
 impl Served {
     async fn serve(&self, stream: impl AsyncRead + AsyncWrite + Unpin) -> Option<()> {
         let mut stream = BufReader::new(stream);
@@ -159,11 +172,12 @@ impl Served {
             match reply {
                 Reply::Hang => std::future::pending().await,
                 Reply::Cut(body, length) => {
-                    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
-                    stream.write_all(head.as_bytes()).await.ok()?;
-                    stream.write_all(&body).await.ok()?;
-                    stream.flush().await.ok()?;
+                    begin(&mut stream, &body, length).await.ok()?;
                     return None;
+                }
+                Reply::Part(body, length) => {
+                    begin(&mut stream, &body, length).await.ok()?;
+                    std::future::pending().await
                 }
                 Reply::Answer(status, headers, body) => {
                     let line = |(n, v): &(&str, String)| format!("{n}: {v}\r\n");
