@@ -8,6 +8,7 @@
 //! - [`pods::watch`] tells which pods are bound here.
 //! - [`Publisher`] writes their status and finishes their deletion.
 //! - [`Recorder`] writes events.
+//! - [`Objects`] reads the ConfigMaps and Secrets that they refer to.
 //!
 //! Nothing here ends because the API server is away: it is tried again for ever, and the log says what is waited for.
 
@@ -18,6 +19,7 @@ pub mod events;
 pub mod heartbeat;
 pub mod machine;
 pub mod node;
+mod objects;
 mod outage;
 pub mod pods;
 pub mod publisher;
@@ -28,5 +30,6 @@ pub use access::{Access, AccessError};
 pub use error::{Call, CallError, Kind};
 pub use events::Recorder;
 pub use node::{Health, NodeDescription};
+pub use objects::Objects;
 pub use pods::PodEvent;
 pub use publisher::Publisher;

@@ -90,7 +90,12 @@ impl Dirs {
 
     /// The folder of one of the pod's own volumes.
     pub(crate) fn volume(&self, uid: &str, name: &str) -> PathBuf {
-        self.pod(uid).join("volumes").join(name)
+        self.volumes(uid).join(name)
+    }
+
+    /// The folder of all of the pod's own volumes.
+    pub(crate) fn volumes(&self, uid: &str) -> PathBuf {
+        self.pod(uid).join("volumes")
     }
 
     /// The pod's log folder (`BuildPodLogsDirectory` of `pkg/kubelet/kuberuntime/helpers.go`).

@@ -10,8 +10,11 @@ mod facts;
 mod hands;
 mod images;
 mod local;
+mod manifest;
 mod node;
+mod objects;
 mod outlet;
+mod play;
 mod program;
 mod progress;
 mod publish;
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
 fn dispatch(cli: Cli) -> anyhow::Result<u8> {
     match cli.command {
         Command::Run(args) => run::run(*args),
+        Command::Play(args) => play::run(&args),
         Command::Ps(args) => cli::ps::run(&args),
         Command::Logs(args) => cli::logs::run(&args),
         Command::Exec(args) => cli::exec::run(&args),
@@ -66,6 +70,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<u8> {
         Command::Man(args) => cli::shell::man(&args),
         Command::Internal(Internal::Compile) => runtime::compile_child(),
         Command::Internal(Internal::Session) => local::detach::main(),
+        Command::Internal(Internal::Play) => play::main(),
         Command::Internal(Internal::GuestHost { root: _ }) => {
             program::log("info");
             runtime::guest_host_main()

@@ -54,6 +54,21 @@ pub(crate) fn sentence(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// What this machine has, where no cluster shares it out: for what pods are told, not for admission.
+/// `root` is on the disk that they use.
+pub(crate) fn machine(root: &std::path::Path) -> lifecycle::Resources {
+    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let info = rustix::system::sysinfo();
+    let memory: u64 = info.totalram;
+    lifecycle::Resources {
+        cpu_milli: u64::try_from(cpus).unwrap_or(1).saturating_mul(1000),
+        memory: memory.saturating_mul(info.mem_unit.max(1).into()),
+        ephemeral_storage: rustix::fs::statvfs(root)
+            .map_or(0, |disk| disk.f_blocks.saturating_mul(disk.f_frsize)),
+        ..lifecycle::Resources::default()
+    }
+}
+
 /// A new UID: a random UUID (RFC 9562, version 4).
 pub(crate) fn uid() -> String {
     let mut bytes = [0_u8; 16];

@@ -53,6 +53,30 @@ pub enum Error {
         /// What is wrong and what to do.
         reason: String,
     },
+    /// A file's path in a volume that can't be one.
+    #[error("the path {path:?} in a volume: {reason}")]
+    Projection {
+        /// The path as given.
+        path: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A subPath that leads to nothing that can be mounted.
+    #[error("subPath {path:?}: {reason}")]
+    SubPath {
+        /// The path as given.
+        path: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// There is no memory to be had for a folder.
+    #[error("no folder in memory can be had for {}: {reason}; that takes the privilege to mount: start coracle as root, or remove emptyDir.medium, which keeps the files on disk", path.display())]
+    Memory {
+        /// Where it was to be.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
     /// Something is mounted inside a folder that is to be removed.
     #[error("won't remove {}: another file system is mounted there", .0.display())]
     Mounted(PathBuf),
@@ -63,7 +87,10 @@ impl Error {
     pub fn retryable(&self) -> bool {
         matches!(
             self,
-            Error::Io { .. } | Error::HostPathType { .. } | Error::Mounted(_)
+            Error::Io { .. }
+                | Error::HostPathType { .. }
+                | Error::SubPath { .. }
+                | Error::Mounted(_)
         )
     }
 

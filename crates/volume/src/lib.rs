@@ -13,12 +13,18 @@ mod hosts;
 mod inside;
 mod memory;
 mod overlay;
+mod project;
 mod remove;
 mod root;
 mod source;
+mod subpath;
+mod tmpfs;
 
 pub use error::Error;
 pub use hosts::{HostAlias, managed_hosts};
+pub use project::{FileContent, project};
 pub use remove::remove;
 pub use root::{Cost, Etc, LayerSpec, Method, MountKind, MountPoint, Root, RootSpec, assemble};
 pub use source::{HostPathType, Mounted, empty_dir, host_path};
+pub use subpath::sub_path;
+pub use tmpfs::{memory_dir, unmount_below};

@@ -153,7 +153,7 @@ pub fn assemble(spec: &RootSpec) -> Result<Root, Error> {
 fn in_memory(spec: &RootSpec) -> Result<Root, Option<String>> {
     match spec.method {
         Method::Memory { bytes } if spec.layers.is_empty() => {
-            let fd = memory::mount(bytes).map_err(Some)?;
+            let fd = memory::mount(bytes, "0755").map_err(Some)?;
             Ok(Root {
                 fd,
                 method: spec.method,

@@ -11,6 +11,7 @@ pub(crate) mod logs;
 pub(crate) mod node;
 pub(crate) mod output;
 pub(crate) mod place;
+pub(crate) mod play;
 pub(crate) mod ps;
 pub(crate) mod quantity;
 pub(crate) mod run;
@@ -38,6 +39,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run one image or module on this machine, with no cluster
     Run(Box<run::Args>),
+    /// Run the pods of YAML files on this machine, with no cluster
+    Play(play::Args),
     /// List the pods of this machine
     Ps(ps::Args),
     /// Print what the guests of a pod said
@@ -82,6 +85,8 @@ pub(crate) enum Internal {
     Compile,
     /// Hold pods in the background; speaks through inherited descriptors
     Session,
+    /// Hold the pods of files in the background; speaks through inherited descriptors
+    Play,
     /// Run guests for an agent; speaks through inherited descriptors
     GuestHost {
         /// The root folder that it serves

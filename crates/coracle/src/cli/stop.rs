@@ -96,7 +96,11 @@ fn runs(found: &Found) -> bool {
     found.alive && !status.is_some_and(end::is_terminal)
 }
 
-fn remove(dirs: &Dirs, found: &Found, force: bool) -> anyhow::Result<()> {
+/// Removes a pod; with `force` also one that runs.
+///
+/// # Errors
+/// When it runs, or can't be removed.
+pub(crate) fn remove(dirs: &Dirs, found: &Found, force: bool) -> anyhow::Result<()> {
     if runs(found) && !force {
         bail!(
             "pod {} runs: end it with `coracle stop`, or remove it with `coracle rm -f`",

@@ -1,14 +1,20 @@
 //! From a container of a Pod and its image to the process that a guest is: arguments,
 //! environment, working directory. Pure; must not know the store, the guest host or the cluster.
 
+mod downward;
 mod env;
 mod expand;
+mod files;
+mod given;
 
 use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{Container, Pod};
 
 pub(crate) use env::environment;
+pub(crate) use expand::expand;
+pub(crate) use files::{Files, files, is_written};
+pub(crate) use given::{Given, Needs};
 
 /// PATH where neither the image nor the pod sets one: containerd's default
 /// (`pkg/oci/spec.go`, `defaultUnixEnv`).
@@ -36,6 +42,8 @@ pub(crate) struct PodFacts {
     pub(crate) host_ips: Vec<IpAddr>,
     /// What HOSTNAME says.
     pub(crate) hostname: String,
+    /// What the node has to give: the limit of a container that has none.
+    pub(crate) allocatable: lifecycle::Resources,
 }
 
 /// A container's process, resolved.
@@ -75,6 +83,52 @@ pub(crate) enum ProcessError {
         /// The member of `valueFrom`.
         from: &'static str,
     },
+    /// An object that is not there. The kubelet's words.
+    #[error("{0} {1:?} not found")]
+    NotFound(&'static str, String),
+    /// A key that an object does not have. The kubelet's words.
+    #[error("couldn't find key {key} in {kind} {namespace}/{object}")]
+    NoKey {
+        /// The key.
+        key: String,
+        /// `ConfigMap` or `Secret`.
+        kind: &'static str,
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        object: String,
+    },
+    /// A key that a volume's object does not have. The kubelet's words.
+    #[error("{0}: {1}")]
+    VolumeKey(&'static str, String),
+    /// A variable can't hold it.
+    #[error(
+        "the key {key} of Secret {object} is no text, which a variable has to be; mount it as a volume"
+    )]
+    NotText {
+        /// The Secret.
+        object: String,
+        /// The key.
+        key: String,
+    },
+    /// No resource of a container.
+    #[error(
+        "unsupported container resource: {0:?}; use limits or requests of cpu, memory or ephemeral-storage, as in limits.memory"
+    )]
+    Resource(String),
+    /// A reference to a container that is none of the pod's.
+    #[error(
+        "resourceFieldRef: the pod has no container {0:?}; set containerName to one of its own"
+    )]
+    NoContainer(String),
+    /// A field that a file can't show.
+    #[error(
+        "downwardAPI: fieldRef {path:?} is not a field that a file may show; use metadata.{{name,namespace,uid,labels,annotations,labels['…'],annotations['…']}}"
+    )]
+    FileField {
+        /// The fieldPath.
+        path: String,
+    },
     /// A working directory that is none.
     #[error("container {container:?}: workingDir {cwd:?} is not absolute")]
     WorkingDir {
@@ -83,6 +137,19 @@ pub(crate) enum ProcessError {
         /// Its workingDir.
         cwd: String,
     },
+}
+
+impl ProcessError {
+    /// Whether it may heal with nothing changed in the pod: the object, or its key, may come.
+    pub(crate) fn retryable(&self) -> bool {
+        matches!(
+            self,
+            ProcessError::NotFound(..)
+                | ProcessError::NoKey { .. }
+                | ProcessError::VolumeKey(..)
+                | ProcessError::NotText { .. }
+        )
+    }
 }
 
 /// Resolves a container's process: `command` replaces the entrypoint and drops Cmd, `args`
@@ -97,8 +164,9 @@ pub(crate) fn process(
     container: &Container,
     image: &ImageProcess,
     facts: &PodFacts,
+    given: &Given,
 ) -> Result<Process, ProcessError> {
-    let env = environment(pod, container, image, facts)?;
+    let env = environment(pod, container, image, facts, given)?;
     let declared = |name: &str| {
         env.pod
             .iter()
@@ -174,7 +242,14 @@ mod tests {
             args: Some(words(args)),
             ..Container::default()
         };
-        process(&Pod::default(), &container, &image(), &PodFacts::default()).map(|p| p.args)
+        process(
+            &Pod::default(),
+            &container,
+            &image(),
+            &PodFacts::default(),
+            &Given::default(),
+        )
+        .map(|p| p.args)
     }
 
     #[test]
@@ -198,6 +273,7 @@ mod tests {
             },
             &ImageProcess::default(),
             &PodFacts::default(),
+            &Given::default(),
         )
         .unwrap_err();
         assert_eq!(error, ProcessError::NoCommand("web".into()));
@@ -211,10 +287,24 @@ mod tests {
             ..Container::default()
         };
         let facts = PodFacts::default();
-        let found = process(&Pod::default(), &container("/srv"), &image(), &facts).unwrap();
+        let found = process(
+            &Pod::default(),
+            &container("/srv"),
+            &image(),
+            &facts,
+            &Given::default(),
+        )
+        .unwrap();
         assert_eq!(found.cwd, "/srv");
         assert!(found.env.contains(&("PWD".into(), "/srv".into())));
-        let error = process(&Pod::default(), &container("srv"), &image(), &facts).unwrap_err();
+        let error = process(
+            &Pod::default(),
+            &container("srv"),
+            &image(),
+            &facts,
+            &Given::default(),
+        )
+        .unwrap_err();
         assert!(matches!(error, ProcessError::WorkingDir { .. }));
     }
 }

@@ -6,6 +6,7 @@ mod images;
 mod listeners;
 mod lookup;
 mod net;
+mod objects;
 mod pod;
 mod prepare;
 mod serve;
@@ -25,11 +26,13 @@ use runtime::{GuestId, HostError};
 
 use crate::cli::stdio::Attach;
 use crate::dirs::Dirs;
+use crate::objects::Objects;
 use crate::program::sentence;
 use crate::progress::Reporter;
 pub(crate) use exec::ExecStreams;
 use images::Resolved;
 pub(crate) use net::PodNet;
+pub(crate) use pod::remove_pod;
 use prepare::Prepared;
 
 /// What guests get as standard streams.
@@ -54,6 +57,10 @@ pub(crate) struct Place {
     pub(crate) local_images: bool,
     /// Who asks registries for images.
     pub(crate) auth: image::Auth,
+    /// Where ConfigMaps and Secrets come from.
+    pub(crate) objects: Arc<dyn Objects>,
+    /// What pods are told that the node has.
+    pub(crate) allocatable: lifecycle::Resources,
 }
 
 /// Executes actions.
@@ -69,7 +76,7 @@ pub(crate) struct Hands {
 }
 
 /// Where a container stands in a Pod: its name serves regular and init containers alike.
-fn container<'a>(pod: &'a Pod, name: &str) -> Option<&'a Container> {
+pub(crate) fn container<'a>(pod: &'a Pod, name: &str) -> Option<&'a Container> {
     let spec = pod.spec.as_ref()?;
     spec.containers
         .iter()

@@ -12,8 +12,9 @@ use runtime::{
 use volume::{Etc, HostAlias, Method, MountPoint, RootSpec};
 
 use super::images::Resolved;
+use super::objects::config_failure;
 use super::{Hands, Streams, blocking, failure, locked, pod as pods, remove, start};
-use crate::container::{self, PodFacts, Process};
+use crate::container::{self, Needs, PodFacts, Process};
 use crate::dns;
 use crate::program::sentence;
 
@@ -42,9 +43,12 @@ pub(super) fn compile_failure(module: &str, error: &CompileError) -> Failure {
 
 /// The pod's own host name (`GeneratePodHostNameAndDomain` of `pkg/kubelet/kubelet_pods.go`).
 pub(super) fn hostname(pod: &Pod) -> String {
-    let asked = pod
-        .spec
-        .as_ref()
+    let spec = pod.spec.as_ref();
+    let over = spec.and_then(|spec| spec.hostname_override.clone());
+    if let Some(name) = over.filter(|name| !name.is_empty()) {
+        return name;
+    }
+    let asked = spec
         .and_then(|spec| spec.hostname.clone())
         .filter(|h| !h.is_empty());
     let name = asked.unwrap_or_else(|| pod.metadata.name.clone().unwrap_or_default());
@@ -54,16 +58,17 @@ pub(super) fn hostname(pod: &Pod) -> String {
 }
 
 impl Hands {
-    fn facts(&self, pod: &Pod, ips: &[IpAddr]) -> PodFacts {
+    pub(super) fn facts(&self, pod: &Pod, ips: &[IpAddr]) -> PodFacts {
         PodFacts {
             ips: ips.to_vec(),
             host_ips: self.place.host_ips.clone(),
             hostname: hostname(pod),
+            allocatable: self.place.allocatable,
         }
     }
 
     /// A container's process.
-    pub(super) fn process(
+    pub(super) async fn process(
         &self,
         pod: &Pod,
         name: &str,
@@ -73,8 +78,10 @@ impl Hands {
         let wrong = |message: String| failure("CreateContainerConfigError", message, false);
         let found = super::container(pod, name)
             .ok_or_else(|| wrong(format!("the pod has no container {name:?}")))?;
-        container::process(pod, found, &image.process(), &self.facts(pod, ips))
-            .map_err(|error| wrong(error.to_string()))
+        let given = self.given(pod, &Needs::of(found)).await?;
+        let facts = self.facts(pod, ips);
+        container::process(pod, found, &image.process(), &facts, &given)
+            .map_err(|error| config_failure(&error))
     }
 
     fn etc(&self, pod: &Pod) -> Result<Etc, Failure> {
@@ -130,10 +137,12 @@ impl Hands {
         image_id: &str,
     ) -> Result<Prepared, Failure> {
         let image = self.resolved(pod, &id.container, image_id).await?;
-        let process = self.process(pod, &id.container, &image, &self.ips(pod))?;
+        let process = self
+            .process(pod, &id.container, &image, &self.ips(pod))
+            .await?;
         let (module, export) = self.module(&image, &process).await?;
         let code = self.code(&module, &process).await?;
-        let (root, mounts) = self.root(pod, id, &image).await?;
+        let (root, mounts) = self.root(pod, id, &image, &process).await?;
         Ok(Prepared {
             root,
             mounts,
@@ -206,6 +215,7 @@ impl Hands {
         pod: &Pod,
         id: &GuestId,
         image: &Resolved,
+        process: &Process,
     ) -> Result<(OwnedFd, Vec<(MountSpec, OwnedFd)>), Failure> {
         let dirs = self.dirs.clone();
         let dir = dirs.run(&id.pod_uid, &id.container, id.attempt);
@@ -214,8 +224,9 @@ impl Hands {
         // Layers may have to be copied.
         let is_brief = layers.is_empty();
         let method = self.method(&pod, &name);
+        let process = process.clone();
         let assemble = move || {
-            let mounts = pods::mounts(&dirs, &pod, &name, local)?;
+            let mounts = pods::mounts(&dirs, &pod, &name, &process, local)?;
             let points = mounts.iter().map(|(spec, mounted)| MountPoint {
                 path: spec.guest_path.clone(),
                 kind: mounted.kind,

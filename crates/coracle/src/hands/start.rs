@@ -52,7 +52,7 @@ impl Hands {
         ips: &[IpAddr],
     ) -> Result<Output, Failure> {
         let image = self.resolved(pod, &id.container, image_id).await?;
-        let process = self.process(pod, &id.container, &image, ips)?;
+        let process = self.process(pod, &id.container, &image, ips).await?;
         let prepared = locked(&self.prepared).remove(id);
         let mut prepared = match prepared {
             Some(prepared) => prepared,

@@ -279,7 +279,7 @@ pub(crate) fn remove(dirs: &Dirs, site: &Site, uid: &str) -> anyhow::Result<()> 
 fn clear(dirs: &Dirs, site: &Site) -> anyhow::Result<()> {
     gone(&site.runs.join(site.socket()))?;
     for uid in site.uids() {
-        volume::remove(&dirs.pod(&uid))?;
+        crate::hands::remove_pod(dirs, &uid)?;
         gone(&site.folder().join(uid).with_extension(MARK))?;
     }
     if !site.holds_records() {

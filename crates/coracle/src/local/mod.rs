@@ -26,4 +26,5 @@ mod session;
 mod until;
 pub(crate) mod words;
 
+pub(crate) use board::Known;
 pub(crate) use session::{Options, Session, name_of};

@@ -21,6 +21,7 @@ use super::keep::{self, Written};
 use super::names::{self, Owner};
 use crate::dirs::Dirs;
 use crate::hands::{Hands, Place, PodNet, Streams};
+use crate::objects::{NoObjects, Objects};
 use crate::progress::Reporter;
 use crate::publish::PortMapping;
 use crate::{facts, program};
@@ -46,6 +47,8 @@ pub(crate) struct Options {
     pub(crate) workers: Option<usize>,
     /// The command line that began it, for those who ask.
     pub(crate) command: Vec<String>,
+    /// Where ConfigMaps and Secrets come from.
+    pub(crate) objects: Arc<dyn Objects>,
 }
 
 impl Options {
@@ -61,6 +64,7 @@ impl Options {
             lasting: false,
             workers: None,
             command: std::env::args().collect(),
+            objects: Arc::new(NoObjects),
         }
     }
 }
@@ -83,6 +87,8 @@ pub(super) struct Inner {
     given_up: Mutex<BTreeMap<String, GivenUp>>,
     /// Names were taken.
     named: AtomicBool,
+    /// All pods were stopped.
+    pub(super) ending: AtomicBool,
     pub(super) alive: Alive,
 }
 
@@ -123,6 +129,8 @@ impl Session {
             streams: options.streams,
             local_images: true,
             auth: image::Auth::of_environment(),
+            objects: options.objects.clone(),
+            allocatable: program::machine(dirs.root()),
         };
         let hands = Arc::new(Hands::new(
             dirs.clone(),
@@ -158,6 +166,7 @@ impl Session {
                 written: Written::default(),
                 given_up: Mutex::default(),
                 named: AtomicBool::new(false),
+                ending: AtomicBool::new(false),
                 alive,
             }),
         };
@@ -223,6 +232,9 @@ impl Session {
             inner.board.put(&uid, pod.clone());
             return Ok(inner.agent.apply(pod)?);
         }
+        if inner.ending.load(Ordering::Relaxed) {
+            bail!("the session ends; {:?} is not begun", name_of(&pod).1);
+        }
         inner.takes(&pod, &uid)?;
         pod.metadata.namespace = Some(name_of(&pod).0.to_owned());
         pod.metadata
@@ -241,15 +253,47 @@ impl Session {
     ///
     /// # Errors
     /// When there is no such pod.
-    #[allow(dead_code, reason = "coracle play calls it, and comes after")]
     pub(crate) fn delete(&self, uid: &str) -> anyhow::Result<()> {
         self.inner.delete(uid, None)
     }
 
-    /// The pods with their latest statuses.
-    #[allow(dead_code, reason = "as delete")]
-    pub(crate) fn pods(&self) -> Vec<Pod> {
-        self.inner.board.all().iter().map(Known::pod).collect()
+    /// Deletes a pod and waits until nothing is left of it; one that is gone is gone.
+    ///
+    /// # Errors
+    /// When something of it can't be removed.
+    pub(crate) async fn end_of(&self, uid: &str) -> anyhow::Result<()> {
+        let mut changes = self.inner.board.changes();
+        if self.inner.board.get(uid).is_none() {
+            return Ok(());
+        }
+        self.delete(uid)?;
+        while self.inner.board.get(uid).is_some() {
+            changes.changed().await?;
+        }
+        let (inner, uid) = (self.inner.clone(), uid.to_owned());
+        tokio::task::spawn_blocking(move || inner.finish(&uid)).await?
+    }
+
+    /// Writes anew what a pod's volumes hold of objects that have changed.
+    ///
+    /// # Errors
+    /// What is missing, or can't be written; the files stay as they were.
+    pub(crate) async fn refresh(&self, pod: &Pod) -> anyhow::Result<()> {
+        let name = name_of(pod).1;
+        let refreshed = self.inner.hands.refresh(pod).await;
+        refreshed.map_err(|failure| anyhow::anyhow!("pod {name}: {}", failure.message))
+    }
+
+    /// What is known of each pod, the first that came first.
+    pub(crate) fn known(&self) -> Vec<Known> {
+        let mut all = self.inner.board.all();
+        all.sort_by_key(|known| known.order);
+        all
+    }
+
+    /// Tells when anything of the pods has changed.
+    pub(crate) fn changes(&self) -> tokio::sync::watch::Receiver<()> {
+        self.inner.board.changes()
     }
 
     /// The folder of what is kept of the session.
@@ -258,7 +302,9 @@ impl Session {
     }
 
     /// Ends all pods, each within its grace.
+    /// None is added any more.
     pub(crate) fn stop_all(&self) {
+        self.inner.ending.store(true, Ordering::Relaxed);
         for known in self.inner.board.all() {
             // One that is gone meanwhile is stopped.
             let _ = self.inner.stop(known.uid(), None);

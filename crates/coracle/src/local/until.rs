@@ -1,5 +1,7 @@
 //! Waits until a session's pods have ended, and for whoever wants that sooner.
 
+use std::sync::atomic::Ordering;
+
 use anyhow::{Context, bail};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -53,7 +55,8 @@ impl Session {
         let mut changes = self.inner.board.changes();
         loop {
             self.inner.tidy();
-            let lasts = self.inner.options.lasting && signals.asked == 0;
+            let ending = self.inner.ending.load(Ordering::Relaxed);
+            let lasts = self.inner.options.lasting && signals.asked == 0 && !ending;
             if !lasts && self.inner.is_over() {
                 break;
             }

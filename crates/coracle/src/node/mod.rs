@@ -3,6 +3,7 @@
 
 mod describe;
 mod guests;
+mod volumes;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +25,7 @@ use crate::program;
 use crate::progress::Reporter;
 use describe::Site;
 use guests::Guests;
+use volumes::Volumes;
 
 /// How long code is kept that nothing is started from.
 const UNUSED: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -52,6 +54,7 @@ struct Node {
     agent: Arc<Agent>,
     publisher: Publisher,
     reports: mpsc::UnboundedReceiver<Report>,
+    volumes: Arc<Volumes>,
 }
 
 async fn node(args: Args, dirs: Dirs) -> anyhow::Result<()> {
@@ -68,7 +71,8 @@ async fn node(args: Args, dirs: Dirs) -> anyhow::Result<()> {
     let (publisher, reports) = Publisher::new(client.clone());
     let recorder = Recorder::new(client.clone(), &site.description.name);
     let outlet = ClusterOutlet::new(publisher.clone(), recorder, dirs.clone());
-    let hands = Arc::new(hands(&dirs, host, &site)?);
+    let objects = cluster::Objects::new(client.clone());
+    let hands = Arc::new(hands(&dirs, host, &site, objects)?);
     collect_code(&hands);
     let clock = Arc::new(TokioClock::default());
     let ports = Ports {
@@ -78,13 +82,16 @@ async fn node(args: Args, dirs: Dirs) -> anyhow::Result<()> {
         clock: clock.clone(),
     };
     let agent = started(&site, ports).await?;
+    let volumes = Arc::new(Volumes::new(hands.clone()));
     let guests = Guests::new(dirs, hands, agent.clone(), clock, health);
     let guests = tokio::spawn(guests.follow());
+    tokio::spawn(volumes.clone().follow());
     let watched = pods::watch(client, &site.description.name);
     let ended = Node {
         agent: agent.clone(),
         publisher,
         reports,
+        volumes,
     }
     .work(watched)
     .await;
@@ -106,7 +113,12 @@ async fn started(site: &Site, ports: Ports) -> anyhow::Result<Arc<Agent>> {
     Ok(Arc::new(agent))
 }
 
-fn hands(dirs: &Dirs, host: Arc<Host>, site: &Site) -> anyhow::Result<Hands> {
+fn hands(
+    dirs: &Dirs,
+    host: Arc<Host>,
+    site: &Site,
+    objects: cluster::Objects,
+) -> anyhow::Result<Hands> {
     let place = Place {
         pod_net: PodNet::Node,
         host_ips: site.host_ips.clone(),
@@ -114,6 +126,8 @@ fn hands(dirs: &Dirs, host: Arc<Host>, site: &Site) -> anyhow::Result<Hands> {
         local_images: false,
         // As the kubelet's own: what its administrator put there, never the environment of whoever started it.
         auth: image::Auth::of_file(&dirs.registries()),
+        objects: Arc::new(objects),
+        allocatable: site.allocatable,
     };
     Ok(Hands::new(
         dirs.clone(),
@@ -184,6 +198,7 @@ impl Node {
         match event {
             PodEvent::Applied(pod) => {
                 self.publisher.observe(&pod);
+                self.volumes.applied(&pod);
                 if let Err(error) = self.agent.apply((*pod).clone()) {
                     tracing::error!(%error, "a pod was not taken in");
                 }
@@ -191,6 +206,7 @@ impl Node {
             PodEvent::Deleted(pod) => {
                 let uid = pod.metadata.uid.as_deref().unwrap_or_default();
                 self.publisher.deleted(uid);
+                self.volumes.deleted(uid);
                 self.agent.gone(uid);
             }
             PodEvent::Synced => self.agent.sources_ready(),

@@ -79,33 +79,17 @@ fn probes(field: &str, container: &Container, found: &mut Found) {
 }
 
 fn environment(field: &str, container: &Container, found: &mut Found) {
-    found.add_if(
-        container
-            .env_from
-            .as_ref()
-            .is_some_and(|from| !from.is_empty()),
-        format!("{field}.envFrom"),
-        "set",
-        "this version reads no ConfigMaps or Secrets; give the values in env",
-    );
     for (place, variable) in container.env.iter().flatten().enumerate() {
         let Some(from) = &variable.value_from else {
             continue;
         };
-        let sources = [
-            ("configMapKeyRef", from.config_map_key_ref.is_some()),
-            ("secretKeyRef", from.secret_key_ref.is_some()),
-            ("resourceFieldRef", from.resource_field_ref.is_some()),
-            ("fileKeyRef", from.file_key_ref.is_some()),
-        ];
-        for (name, set) in sources {
-            found.add_if(
-                set,
-                format!("{field}.env[{place}].valueFrom.{name}"),
-                &format!("set (variable {:?})", variable.name),
-                "this version takes variables from value and fieldRef; give the value",
-            );
-        }
+        found.add_if(
+            from.file_key_ref.is_some(),
+            format!("{field}.env[{place}].valueFrom.fileKeyRef"),
+            &format!("set (variable {:?})", variable.name),
+            "this version reads no files of variables; use value, fieldRef, resourceFieldRef, \
+             configMapKeyRef or secretKeyRef",
+        );
     }
 }
 
@@ -157,16 +141,6 @@ fn of_mount(field: &str, mount: &VolumeMount, pod: &PodSpec, found: &mut Found) 
         &format!("{:?}", mount.name),
         "name one of spec.volumes",
     );
-    let paths = [
-        ("subPath", &mount.sub_path),
-        ("subPathExpr", &mount.sub_path_expr),
-    ];
-    for (name, path) in paths {
-        if let Some(path) = path.as_deref().filter(|path| !path.is_empty()) {
-            let help = "this version mounts whole volumes; mount the volume itself";
-            found.add(format!("{field}.{name}"), format!("{path:?}"), help);
-        }
-    }
     if let Some(kind) = mount
         .mount_propagation
         .as_deref()

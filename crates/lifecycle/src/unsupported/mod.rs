@@ -108,13 +108,11 @@ pub(crate) fn ineffective(pod: &Pod) -> Vec<String> {
         containers::ineffective(&member, &mut told);
     }
     for volume in spec.volumes.iter().flatten() {
-        if volume
-            .empty_dir
-            .as_ref()
-            .is_some_and(|empty| empty.size_limit.is_some())
-        {
+        if volume.empty_dir.as_ref().is_some_and(|empty| {
+            empty.size_limit.is_some() && empty.medium.as_deref() != Some("Memory")
+        }) {
             told.push(format!(
-                "volume {}: emptyDir.sizeLimit is not enforced by this version",
+                "volume {}: emptyDir.sizeLimit is not enforced on disk by this version",
                 volume.name
             ));
         }
@@ -126,6 +124,16 @@ pub(crate) fn ineffective(pod: &Pod) -> Vec<String> {
     {
         let told_of = "spec.imagePullSecrets is not read by this version: registries are asked \
                        without credentials";
+        told.push(told_of.to_owned());
+    }
+    if spec
+        .subdomain
+        .as_deref()
+        .is_some_and(|name| !name.is_empty())
+        || spec.set_hostname_as_fqdn == Some(true)
+    {
+        let told_of = "spec.subdomain and spec.setHostnameAsFQDN are not read by this version: the \
+                       pod's host name has no domain";
         told.push(told_of.to_owned());
     }
     told
@@ -149,10 +157,15 @@ fn of_pod(spec: &PodSpec, found: &mut Found) {
         "true",
         "guests are no processes and can't see each other; set it to false or remove it",
     );
-    let claims = spec.resource_claims.iter().flatten().next();
-    if let Some(claim) = claims {
-        let help = "this node has no devices to allocate; remove the claims";
-        found.add("spec.resourceClaims", format!("{:?}", claim.name), help);
+    let no_devices = "this node has no devices to allocate; remove the claims";
+    if let Some(claim) = spec.resource_claims.iter().flatten().next() {
+        let value = format!("{:?}", claim.name);
+        found.add("spec.resourceClaims", value, no_devices);
+    }
+    let claims = spec.resources.as_ref().and_then(|own| own.claims.as_ref());
+    if let Some(claim) = claims.into_iter().flatten().next() {
+        let value = format!("{:?}", claim.name);
+        found.add("spec.resources.claims", value, no_devices);
     }
     if let Some(one) = spec.ephemeral_containers.iter().flatten().next() {
         let help = "this version can't add containers to a pod; remove it";
@@ -219,5 +232,7 @@ fn names(pod: &Pod, found: &mut Found) {
     }
 }
 
+#[cfg(test)]
+mod table_tests;
 #[cfg(test)]
 mod tests;

@@ -84,14 +84,10 @@ fn each_field_is_named() {
             format!("{c}.lifecycle.stopSignal"),
         ),
         (
-            of_container(r#""envFrom":[{"prefix":"X"}]"#),
-            format!("{c}.envFrom"),
-        ),
-        (
             of_container(
-                r#""env":[{"name":"X","valueFrom":{"secretKeyRef":{"key":"k","name":"s"}}}]"#,
+                r#""env":[{"name":"X","valueFrom":{"fileKeyRef":{"key":"k","path":"p","volumeName":"v"}}}]"#,
             ),
-            format!("{c}.env[0].valueFrom.secretKeyRef"),
+            format!("{c}.env[0].valueFrom.fileKeyRef"),
         ),
         (
             of_container(r#""volumeDevices":[{"name":"v","devicePath":"/d"}]"#),
@@ -100,10 +96,6 @@ fn each_field_is_named() {
         (
             of_container(r#""volumeMounts":[{"name":"w","mountPath":"/w"}]"#),
             format!("{c}.volumeMounts[0].name"),
-        ),
-        (
-            of_container(r#""volumeMounts":[{"name":"v","mountPath":"/w","subPath":"s"}]"#),
-            format!("{c}.volumeMounts[0].subPath"),
         ),
         (
             of_container(
@@ -142,12 +134,18 @@ fn each_field_is_named() {
             format!("{c}.restartPolicyRules"),
         ),
         (
-            of_pod(r#""volumes":[{"name":"v","configMap":{"name":"m"}}]"#),
-            "spec.volumes[0].configMap".into(),
+            of_pod(r#""volumes":[{"name":"v","nfs":{"path":"/p","server":"s"}}]"#),
+            "spec.volumes[0].nfs".into(),
         ),
         (
-            of_pod(r#""volumes":[{"name":"v","emptyDir":{"medium":"Memory"}}]"#),
+            of_pod(r#""volumes":[{"name":"v","emptyDir":{"medium":"HugePages"}}]"#),
             "spec.volumes[0].emptyDir.medium".into(),
+        ),
+        (
+            of_pod(
+                r#""volumes":[{"name":"v","projected":{"sources":[{"configMap":{"name":"m"}},{"podCertificate":{"keyType":"ED25519","signerName":"s"}}]}}]"#,
+            ),
+            "spec.volumes[0].projected.sources[1].podCertificate".into(),
         ),
         (
             of_pod(r#""volumes":[{"name":"v","hostPath":{"path":"/d","type":"Socket"}}]"#),
@@ -168,12 +166,20 @@ fn what_is_harmless_is_accepted() {
         "securityContext":{"runAsNonRoot":true,"runAsUser":1000,"fsGroup":2000,
             "seccompProfile":{"type":"RuntimeDefault"},"seLinuxOptions":{"level":"s0"}},
         "automountServiceAccountToken":false,"restartPolicy":"OnFailure","hostNetwork":true,
-        "volumes":[{"name":"v","emptyDir":{}},{"name":"h","hostPath":{"path":"/d"}},{"name":"n"}],
+        "volumes":[{"name":"v","emptyDir":{}},{"name":"h","hostPath":{"path":"/d"}},{"name":"n"},
+            {"name":"m","emptyDir":{"medium":"Memory","sizeLimit":"1Mi"}},{"name":"c","configMap":{"name":"c"}},
+            {"name":"s","secret":{"secretName":"s"}},{"name":"d","downwardAPI":{"items":[]}},
+            {"name":"p","projected":{"sources":[{"configMap":{"name":"c"}},{"secret":{"name":"s"}},{"downwardAPI":{}}]}}],
         "containers":[{"name":"a","image":"i","terminationMessagePath":"/dev/termination-log",
             "terminationMessagePolicy":"File",
-            "env":[{"name":"N","valueFrom":{"fieldRef":{"fieldPath":"metadata.name"}}}],
+            "env":[{"name":"N","valueFrom":{"fieldRef":{"fieldPath":"metadata.name"}}},
+                {"name":"C","valueFrom":{"configMapKeyRef":{"name":"c","key":"k"}}},
+                {"name":"S","valueFrom":{"secretKeyRef":{"name":"s","key":"k"}}},
+                {"name":"R","valueFrom":{"resourceFieldRef":{"resource":"limits.cpu"}}}],
+            "envFrom":[{"configMapRef":{"name":"c"},"prefix":"X_"},{"secretRef":{"name":"s"}}],
             "ports":[{"containerPort":80}],"stdin":true,"tty":true,
-            "volumeMounts":[{"name":"v","mountPath":"/v"},{"name":"h","mountPath":"/h","readOnly":true}],
+            "volumeMounts":[{"name":"v","mountPath":"/v"},{"name":"h","mountPath":"/h","readOnly":true},
+                {"name":"v","mountPath":"/s","subPath":"a"},{"name":"v","mountPath":"/e","subPathExpr":"$(N)"}],
             "resources":{"limits":{"cpu":"1","memory":"1Gi"}},
             "securityContext":{"allowPrivilegeEscalation":false,"capabilities":{"drop":["ALL"]},
                 "appArmorProfile":{"type":"RuntimeDefault"}}}]}"#;
@@ -203,7 +209,10 @@ fn the_token_volume_is_refused_with_what_to_do() {
     );
     let (reason, message) = refusal(&pod).unwrap();
     assert_eq!(reason, "PodFeatureUnsupported");
-    assert!(message.contains("spec.volumes[0].projected"), "{message}");
+    assert!(
+        message.contains("spec.volumes[0].projected.sources[0].serviceAccountToken"),
+        "{message}"
+    );
     assert!(
         message.contains("automountServiceAccountToken: false"),
         "{message}"

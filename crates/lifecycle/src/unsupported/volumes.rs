@@ -1,6 +1,6 @@
-//! Volumes: `emptyDir` and `hostPath` folders and files can be had.
+//! Volumes: `emptyDir`, `hostPath`, and what is written from ConfigMaps, Secrets and the Pod itself.
 
-use k8s_openapi::api::core::v1::Volume;
+use k8s_openapi::api::core::v1::{Volume, VolumeProjection};
 
 use super::Found;
 
@@ -9,10 +9,10 @@ pub(super) fn of_volume(field: &str, volume: &Volume, found: &mut Found) {
     if let Some(empty) = &volume.empty_dir {
         let medium = empty.medium.as_deref().unwrap_or_default();
         found.add_if(
-            !medium.is_empty(),
+            !matches!(medium, "" | "Memory"),
             format!("{field}.emptyDir.medium"),
             &format!("{medium:?}"),
-            "this version keeps an emptyDir on the node's disk alone; remove the medium",
+            "use Memory, or remove it: the folder is on the node's disk then",
         );
         return;
     }
@@ -26,13 +26,18 @@ pub(super) fn of_volume(field: &str, volume: &Volume, found: &mut Found) {
         );
         return;
     }
-    let help = if is_api_access(volume) {
-        "this version has no service account tokens: set automountServiceAccountToken: false in \
-         the Pod or its ServiceAccount"
-    } else {
-        "this version has emptyDir and hostPath volumes; use one of these, or bring the files in \
-         the image"
-    };
+    if let Some(projected) = &volume.projected {
+        for (place, source) in projected.sources.iter().flatten().enumerate() {
+            let field = format!("{field}.projected.sources[{place}]");
+            of_source(&field, &volume.name, source, found);
+        }
+        return;
+    }
+    if volume.config_map.is_some() || volume.secret.is_some() || volume.downward_api.is_some() {
+        return;
+    }
+    let help = "this version has emptyDir, hostPath, configMap, secret, downwardAPI and projected \
+                volumes; use one of these, or bring the files in the image";
     if let Some(source) = source(volume) {
         found.add(
             format!("{field}.{source}"),
@@ -42,17 +47,30 @@ pub(super) fn of_volume(field: &str, volume: &Volume, found: &mut Found) {
     }
 }
 
-/// The volume that the API server adds to each pod for its service account.
-fn is_api_access(volume: &Volume) -> bool {
-    let sources = volume
-        .projected
-        .as_ref()
-        .and_then(|projected| projected.sources.as_deref());
-    volume.name.starts_with("kube-api-access-")
-        || sources
-            .unwrap_or_default()
-            .iter()
-            .any(|one| one.service_account_token.is_some())
+/// A source of a projected volume; the API server adds one with a token to each pod.
+fn of_source(field: &str, volume: &str, source: &VolumeProjection, found: &mut Found) {
+    let refused = [
+        (
+            "serviceAccountToken",
+            source.service_account_token.is_some(),
+            "this version has no service account tokens: set automountServiceAccountToken: false \
+             in the Pod or its ServiceAccount",
+        ),
+        (
+            "clusterTrustBundle",
+            source.cluster_trust_bundle.is_some(),
+            "this version reads no trust bundles; bring the certificates in a ConfigMap",
+        ),
+        (
+            "podCertificate",
+            source.pod_certificate.is_some(),
+            "this version asks for no certificates; bring one in a Secret",
+        ),
+    ];
+    for (name, set, help) in refused {
+        let value = format!("set (volume {volume:?})");
+        found.add_if(set, format!("{field}.{name}"), &value, help);
+    }
 }
 
 /// The name of the field that says what the volume is; `None` if none does, which is an emptyDir.

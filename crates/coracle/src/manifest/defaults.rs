@@ -1,0 +1,89 @@
+//! What an API server fills in (`pkg/apis/core/v1/defaults.go`), as far as the agent relies on it.
+
+use k8s_openapi::api::core::v1::{Container, EmptyDirVolumeSource, PodSpec, Volume};
+
+use super::images;
+
+/// The mode of a volume's files where none is given: `rw-r--r--`.
+const FILE_MODE: i32 = 0o644;
+
+/// Completes a spec whose images are resolved.
+pub(super) fn complete(spec: &mut PodSpec) {
+    set(&mut spec.restart_policy, "Always");
+    set(&mut spec.dns_policy, "ClusterFirst");
+    spec.termination_grace_period_seconds.get_or_insert(30);
+    spec.enable_service_links.get_or_insert(true);
+    spec.automount_service_account_token.get_or_insert(false);
+    // There is no other node to be bound to.
+    spec.node_name = None;
+    let containers = spec.init_containers.iter_mut().flatten();
+    containers
+        .chain(&mut spec.containers)
+        .for_each(of_container);
+    spec.volumes.iter_mut().flatten().for_each(of_volume);
+}
+
+fn set(field: &mut Option<String>, value: &str) {
+    if field.as_deref().unwrap_or_default().is_empty() {
+        *field = Some(value.to_owned());
+    }
+}
+
+fn of_container(container: &mut Container) {
+    let image = container.image.as_deref().unwrap_or_default();
+    set(&mut container.image_pull_policy, images::pull_policy(image));
+    set(
+        &mut container.termination_message_path,
+        "/dev/termination-log",
+    );
+    set(&mut container.termination_message_policy, "File");
+    for port in container.ports.iter_mut().flatten() {
+        set(&mut port.protocol, "TCP");
+    }
+    let references = container.env.iter_mut().flatten();
+    let fields = references.filter_map(|variable| variable.value_from.as_mut()?.field_ref.as_mut());
+    fields.for_each(|field| set(&mut field.api_version, "v1"));
+    // A limit without a request is its own request.
+    if let Some(resources) = &mut container.resources
+        && let Some(limits) = &resources.limits
+    {
+        let requests = resources.requests.get_or_insert_with(Default::default);
+        for (name, limit) in limits {
+            requests
+                .entry(name.clone())
+                .or_insert_with(|| limit.clone());
+        }
+    }
+}
+
+fn of_volume(volume: &mut Volume) {
+    let is_none = *volume
+        == Volume {
+            name: volume.name.clone(),
+            ..Volume::default()
+        };
+    if is_none {
+        volume.empty_dir = Some(EmptyDirVolumeSource::default());
+    }
+    let modes = [
+        volume
+            .config_map
+            .as_mut()
+            .map(|source| &mut source.default_mode),
+        volume
+            .secret
+            .as_mut()
+            .map(|source| &mut source.default_mode),
+        volume
+            .downward_api
+            .as_mut()
+            .map(|source| &mut source.default_mode),
+        volume
+            .projected
+            .as_mut()
+            .map(|source| &mut source.default_mode),
+    ];
+    for mode in modes.into_iter().flatten() {
+        mode.get_or_insert(FILE_MODE);
+    }
+}

@@ -1,0 +1,125 @@
+//! Where a pod's ConfigMaps and Secrets come from: the files of a `play`, or a cluster. A `run` has
+//! none.
+//!
+//! Must not know: what they are wanted for.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use async_trait::async_trait;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+
+use crate::manifest::Named;
+
+/// Why it can't be said whether there is an object. It may be known later.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ObjectError {
+    /// The API server did not answer, or not with the object.
+    #[error("{0}")]
+    Cluster(#[from] cluster::CallError),
+}
+
+/// Gives objects by namespace and name; `None` if there is none of the name.
+#[async_trait]
+pub(crate) trait Objects: Debug + Send + Sync {
+    async fn config_map(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Arc<ConfigMap>>, ObjectError>;
+
+    async fn secret(&self, namespace: &str, name: &str)
+    -> Result<Option<Arc<Secret>>, ObjectError>;
+}
+
+/// There are none.
+#[derive(Debug)]
+pub(crate) struct NoObjects;
+
+#[async_trait]
+impl Objects for NoObjects {
+    async fn config_map(&self, _: &str, _: &str) -> Result<Option<Arc<ConfigMap>>, ObjectError> {
+        Ok(None)
+    }
+
+    async fn secret(&self, _: &str, _: &str) -> Result<Option<Arc<Secret>>, ObjectError> {
+        Ok(None)
+    }
+}
+
+type All<T> = BTreeMap<Named, Arc<T>>;
+
+/// Those of files, which may change.
+#[derive(Default)]
+pub(crate) struct FileObjects(RwLock<(All<ConfigMap>, All<Secret>)>);
+
+/// Nothing of a Secret is written anywhere.
+impl Debug for FileObjects {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("FileObjects")
+    }
+}
+
+impl FileObjects {
+    /// From now on there are these and no others.
+    pub(crate) fn replace(
+        &self,
+        config_maps: &BTreeMap<Named, ConfigMap>,
+        secrets: &BTreeMap<Named, Secret>,
+    ) {
+        let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        *all = (shared(config_maps), shared(secrets));
+    }
+}
+
+fn shared<T: Clone>(objects: &BTreeMap<Named, T>) -> All<T> {
+    objects
+        .iter()
+        .map(|(named, object)| (named.clone(), Arc::new(object.clone())))
+        .collect()
+}
+
+fn named(namespace: &str, name: &str) -> Named {
+    (namespace.to_owned(), name.to_owned())
+}
+
+#[async_trait]
+impl Objects for FileObjects {
+    async fn config_map(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Arc<ConfigMap>>, ObjectError> {
+        let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        Ok(all.0.get(&named(namespace, name)).cloned())
+    }
+
+    async fn secret(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Arc<Secret>>, ObjectError> {
+        let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        Ok(all.1.get(&named(namespace, name)).cloned())
+    }
+}
+
+#[async_trait]
+impl Objects for cluster::Objects {
+    async fn config_map(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Arc<ConfigMap>>, ObjectError> {
+        Ok(cluster::Objects::config_map(self, namespace, name).await?)
+    }
+
+    async fn secret(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Arc<Secret>>, ObjectError> {
+        Ok(cluster::Objects::secret(self, namespace, name).await?)
+    }
+}

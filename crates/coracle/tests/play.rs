@@ -1,0 +1,391 @@
+//! `coracle play`: pods, ConfigMaps, Secrets and Deployments from files, and a folder that is followed.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use common::{CORACLE, Ended, Running, built};
+use guests::Guest;
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+/// A folder with manifests and a root of its own.
+struct Place {
+    dir: TempDir,
+}
+
+impl Place {
+    fn new() -> Place {
+        Place {
+            dir: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(CORACLE);
+        command
+            .args(args)
+            .current_dir(self.dir.path())
+            .env_clear()
+            .env("CORACLE_ROOT", self.path("root"))
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Ended {
+        Running::spawn(&mut self.command(args)).end()
+    }
+
+    fn start(&self, args: &[&str]) -> Running {
+        Running::spawn(&mut self.command(args))
+    }
+}
+
+fn image(path: &Path) -> String {
+    format!("file:{}", path.display())
+}
+
+/// A Pod of one container that is run once.
+fn pod(name: &str, guest: &Path, more: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  restartPolicy: Never\n  \
+         terminationGracePeriodSeconds: 1\n  containers:\n  - name: main\n    image: '{}'\n{more}",
+        image(guest)
+    )
+}
+
+/// The lines of one container, without its prefix, sorted as they came.
+fn lines<'e>(ended: &'e Ended, container: &str) -> Vec<&'e str> {
+    let prefix = format!("{container} | ");
+    ended
+        .stdout
+        .lines()
+        .filter_map(|line| line.strip_prefix(&prefix))
+        .collect()
+}
+
+const OBJECTS: &str = "\
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: settings}
+data: {mode: test, greeting: hello}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: keys}
+stringData: {password: top}
+";
+
+const USES: &str = "    args: [/etc/settings, /etc/settings/greeting, /etc/one, /run/all/password, /run/all/labels]
+    env:
+    - {name: MODE, valueFrom: {configMapKeyRef: {name: settings, key: mode}}}
+    - {name: PASSWORD, valueFrom: {secretKeyRef: {name: keys, key: password}}}
+    - {name: NONE, valueFrom: {secretKeyRef: {name: keys, key: none, optional: true}}}
+    - {name: LIMIT, valueFrom: {resourceFieldRef: {resource: limits.memory, divisor: 1Mi}}}
+    envFrom: [{prefix: S_, configMapRef: {name: settings}}]
+    resources: {limits: {memory: 64Mi}}
+    volumeMounts:
+    - {name: settings, mountPath: /etc/settings}
+    - {name: settings, mountPath: /etc/one, subPath: mode}
+    - {name: all, mountPath: /run/all}
+  volumes:
+  - {name: settings, configMap: {name: settings}}
+  - name: all
+    projected:
+      sources:
+      - secret: {name: keys}
+      - downwardAPI: {items: [{path: labels, fieldRef: {fieldPath: metadata.labels}}]}
+";
+
+#[test]
+fn a_pod_has_its_config_maps_and_secrets_as_variables_and_as_files() {
+    let Some(inspect) = built(Guest::RustInspect) else {
+        return;
+    };
+    let place = Place::new();
+    let web = pod("web", &inspect, USES).replace("{name: web}", "{name: web, labels: {app: web}}");
+    place.write("web.yaml", &web);
+    place.write("objects.yaml", OBJECTS);
+    let ended = place.run(&["play", "-q", "web.yaml", "objects.yaml"]);
+    assert_eq!(
+        (ended.code, ended.stderr.as_str()),
+        (Some(0), ""),
+        "{ended:#?}"
+    );
+    let said = lines(&ended, "web/main").join("\n");
+    for line in [
+        "\"MODE=test\"",
+        "\"PASSWORD=top\"",
+        "\"LIMIT=64\"",
+        "\"S_greeting=hello\"",
+        "/etc/settings/greeting: link to \"..data/greeting\", \"hello\"",
+        "/etc/one: \"test\"",
+        "/run/all/password: link to \"..data/password\", \"top\"",
+        "/run/all/labels: link to \"..data/labels\", \"app=\\\"web\\\"\"",
+    ] {
+        assert!(said.contains(line), "{line} is not said: {ended:#?}");
+    }
+    assert!(!said.contains("NONE="), "{ended:#?}");
+    // It is kept until it is removed: its name is taken.
+    let again = place.run(&["play", "-q", "web.yaml", "objects.yaml"]);
+    assert_eq!(again.code, Some(125), "{again:#?}");
+    assert!(again.stderr.contains("web"), "{again:#?}");
+    let replaced = place.run(&["play", "-q", "--replace", "web.yaml", "objects.yaml"]);
+    assert_eq!(replaced.code, Some(0), "{replaced:#?}");
+    let down = place.run(&["play", "--down", "web.yaml", "objects.yaml"]);
+    down.is(0, "web\n", "");
+    assert_eq!(place.run(&["ps", "-a", "-o", "name"]).stdout, "");
+}
+
+#[test]
+fn a_deployment_is_its_replicas_and_the_first_code_that_is_not_0_is_plays() {
+    let (Some(exit), Some(sleeper)) = (built(Guest::RustExit), built(Guest::RustSleeper)) else {
+        return;
+    };
+    let place = Place::new();
+    let both = format!(
+        "{}---\n{}",
+        pod("good", &exit, ""),
+        pod("bad", &exit, "    args: ['3']\n")
+    );
+    let ended = Running::spawn(
+        place
+            .command(&["play", "-q", "-"])
+            .stdin(stdin(&place, &both)),
+    )
+    .end();
+    assert_eq!(ended.code, Some(3), "{ended:#?}");
+    assert_eq!(lines(&ended, "good/main"), ["exiting with 0"]);
+    assert_eq!(lines(&ended, "bad/main"), ["exiting with 3"]);
+    let front = format!(
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: front}}\nspec:\n  replicas: 2\n  selector: {{}}\n  \
+         template:\n    spec:\n      terminationGracePeriodSeconds: 1\n      containers: [{{name: c, image: '{}'}}]\n",
+        image(&sleeper)
+    );
+    place.write("front.yaml", &front);
+    let mut running = place.start(&["play", "-q", "front.yaml"]);
+    let mut begun = [running.line(), running.line()];
+    begun.sort();
+    assert_eq!(begun, ["front-0/c | sleeping", "front-1/c | sleeping"]);
+    running.signal(Signal::INT);
+    assert_eq!(running.end().code, Some(130));
+}
+
+/// Standard input that says this.
+fn stdin(place: &Place, text: &str) -> Stdio {
+    std::fs::File::open(place.write("stdin", text))
+        .unwrap()
+        .into()
+}
+
+#[test]
+fn what_is_wrong_is_told_with_its_place_before_anything_runs() {
+    let place = Place::new();
+    let module = "(module (memory (export \"memory\") 1) (func (export \"_start\")))";
+    let guest = place.write("a.wat", module);
+    let text = pod("web", &guest, "    tty: often\n    colour: red\n");
+    let two = format!("{}---\n{}", pod("one", &guest, ""), pod("one", &guest, ""));
+    for (name, text, told) in [
+        (
+            "wrong.yaml",
+            text,
+            &[
+                "wrong.yaml:10:10: Pod web: spec.containers[0].tty: expected true or false, found \"often\"",
+                "wrong.yaml:11:5: Pod web: spec.containers[0].colour: unknown field",
+            ][..],
+        ),
+        (
+            "two.yaml",
+            two,
+            &["two.yaml:13:18: Pod one: metadata.name: a second Pod of the name \"one\""],
+        ),
+        (
+            "none.yaml",
+            OBJECTS.to_owned(),
+            &["none.yaml: no Pod and no Deployment to play"],
+        ),
+    ] {
+        place.write(name, &text);
+        let ended = place.run(&["play", name]);
+        assert_eq!(
+            (ended.code, ended.stdout.as_str()),
+            (Some(125), ""),
+            "{ended:#?}"
+        );
+        for line in told {
+            assert!(
+                ended.stderr.contains(line),
+                "{line} is not told: {ended:#?}"
+            );
+        }
+        let detached = place.run(&["play", "-d", name]);
+        assert_eq!(detached.stderr, ended.stderr);
+    }
+    let absent = place.run(&["play", "absent.yaml"]);
+    absent.refuses(&["absent.yaml: can't be read: No such file or directory"]);
+    // What is missing of a pod is the kubelet's to say, and nothing will come that heals it.
+    place.write(
+        "missing.yaml",
+        &pod(
+            "web",
+            &guest,
+            "    envFrom: [{configMapRef: {name: absent}}]\n",
+        ),
+    );
+    let missing = place.run(&["play", "-q", "missing.yaml"]);
+    assert_eq!(missing.code, Some(125), "{missing:#?}");
+    assert!(
+        missing.stderr.contains("configmap \"absent\" not found"),
+        "{missing:#?}"
+    );
+}
+
+#[test]
+fn a_folder_is_followed_added_changed_broken_and_removed() {
+    let (Some(sleeper), Some(inspect)) = (built(Guest::RustSleeper), built(Guest::RustInspect))
+    else {
+        return;
+    };
+    let place = Place::new();
+    place.write("pods/a.yaml", &pod("a", &sleeper, ""));
+    let mut running = place.start(&["play", "-q", "--watch", "pods"]);
+    assert_eq!(running.line(), "a/main | sleeping");
+    // Added, as an editor does it.
+    let temp = place.write("pods/.b.yaml.tmp", &pod("b", &sleeper, ""));
+    std::fs::rename(temp, place.path("pods/b.yaml")).unwrap();
+    assert_eq!(running.line(), "b/main | sleeping");
+    // A broken file stays what it was; another one is added all the same.
+    place.write("pods/a.yaml", "kind: [");
+    place.write("pods/c.yaml", &pod("c", &sleeper, ""));
+    assert_eq!(running.line(), "c/main | sleeping");
+    // Changed: another pod of the same name.
+    place.write("pods/a.yaml", &pod("a", &inspect, "    args: [x]\n"));
+    let mut line = running.line();
+    while !line.starts_with("a/main | args: ") {
+        assert!(line.starts_with("a/main"), "{line}");
+        line = running.line();
+    }
+    assert!(line.ends_with("\"x\"]"), "{line}");
+    // Removed.
+    std::fs::remove_file(place.path("pods/b.yaml")).unwrap();
+    std::fs::remove_file(place.path("pods/c.yaml")).unwrap();
+    let names = || place.run(&["ps", "-a", "-o", "name"]).stdout;
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(120);
+    while names().lines().count() != 1 {
+        assert!(std::time::Instant::now() < deadline, "{}", names());
+    }
+    running.signal(Signal::TERM);
+    let ended = running.end();
+    assert!(ended.stderr.contains("pods/a.yaml:1:"), "{ended:#?}");
+}
+
+#[test]
+fn a_config_map_that_changes_is_seen_in_the_volume_and_one_that_comes_heals() {
+    let Some(inspect) = built(Guest::RustInspect) else {
+        return;
+    };
+    let place = Place::new();
+    let map = |text: &str| {
+        format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: m}}\ndata: {{k: {text}}}\n")
+    };
+    // It is restarted whenever it has ended, and reads the file each time.
+    let reader = pod(
+        "reader",
+        &inspect,
+        "    args: [/m/k]\n    volumeMounts: [{name: m, mountPath: /m}]\n  volumes: [{name: m, configMap: {name: m}}]\n",
+    );
+    let reader = reader.replace("restartPolicy: Never", "restartPolicy: Always");
+    place.write("pods/reader.yaml", &reader);
+    let mut running = place.start(&["play", "-q", "--watch", "pods"]);
+    let mut until = |end: &str| {
+        while !running.line().ends_with(end) {}
+    };
+    // There is no such ConfigMap yet: it is tried again.
+    place.write("pods/map.yaml", &map("first"));
+    until("/m/k: link to \"..data/k\", \"first\"");
+    place.write("pods/map.yaml", &map("second"));
+    until("/m/k: link to \"..data/k\", \"second\"");
+    running.signal(Signal::INT);
+    running.signal(Signal::INT);
+    running.end();
+}
+
+#[test]
+fn in_the_background_it_is_found_by_other_commands() {
+    let Some(sleeper) = built(Guest::RustSleeper) else {
+        return;
+    };
+    let place = Place::new();
+    place.write("web.yaml", &pod("web", &sleeper, ""));
+    place
+        .run(&["play", "-q", "-d", "web.yaml"])
+        .is(0, "web\n", "");
+    assert!(place.run(&["ps", "-o", "name"]).stdout.contains("web"));
+    place
+        .run(&["play", "--down", "web.yaml"])
+        .is(0, "web\n", "");
+    assert_eq!(place.run(&["ps", "-a", "-o", "name"]).stdout, "");
+}
+
+/// The fenced blocks of a page: the words behind the fence, and the text.
+fn blocks(page: &str) -> Vec<(String, String)> {
+    let mut blocks = Vec::new();
+    let mut open: Option<(String, String)> = None;
+    for line in page.lines() {
+        match (line.strip_prefix("```"), open.as_mut()) {
+            (Some(_), Some(_)) => blocks.extend(open.take()),
+            (Some(info), None) => open = Some((info.to_owned(), String::new())),
+            (None, Some((_, text))) => {
+                text.push_str(line);
+                text.push('\n');
+            }
+            (None, None) => {}
+        }
+    }
+    blocks
+}
+
+#[test]
+fn the_examples_of_the_page_do_what_it_says() {
+    let page = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/play.md"));
+    let place = Place::new();
+    let blocks = blocks(page);
+    for (info, text) in &blocks {
+        if let Some((_, name)) = info.split_once("file=") {
+            place.write(name, text);
+        }
+    }
+    let consoles: Vec<&str> = blocks
+        .iter()
+        .filter(|(info, _)| info == "console")
+        .map(|(_, text)| text.as_str())
+        .collect();
+    assert_eq!(consoles.len(), 3);
+    for console in consoles {
+        for example in console.split("$ coracle ").skip(1) {
+            let (command, expected) = example.split_once('\n').unwrap();
+            let args: Vec<&str> = command.split(' ').chain(["-q"]).collect();
+            let ended = place.run(&args);
+            let said = format!("{}{}", ended.stdout, ended.stderr);
+            assert_eq!(said, expected, "{command}: {ended:#?}");
+        }
+    }
+}
