@@ -168,6 +168,27 @@ fn devices_are_left_out_with_a_warning() {
 }
 
 #[test]
+fn nothing_of_a_layer_gives_anybody_anothers_rights() {
+    let place = Place::new();
+    let tar = Tar::default()
+        .entry(b'5', "dir", "", 0o7755, b"")
+        .entry(b'0', "dir/setuid", "", 0o4755, b"x")
+        .entry(b'0', "dir/setgid", "", 0o2750, b"x")
+        .entry(b'1', "dir/linked", "dir/setuid", 0o6755, b"");
+    let layer = place.layer(tar).unwrap();
+    for (name, mode) in [
+        ("dir/setuid", 0o755),
+        ("dir/setgid", 0o750),
+        ("dir/linked", 0o755),
+    ] {
+        let found = std::fs::metadata(layer.join(name)).unwrap().mode();
+        assert_eq!(found & 0o7777, mode, "{name}");
+    }
+    let dir = std::fs::metadata(layer.join("dir")).unwrap().mode();
+    assert_eq!(dir & 0o6000, 0);
+}
+
+#[test]
 fn bombs_meet_their_limits() {
     let dir = tempfile::tempdir().unwrap();
     let limits = Limits {

@@ -196,9 +196,17 @@ fn small_disk(size: usize) -> Option<OwnedFd> {
 fn make_read_only(disk: &OwnedFd) {
     use rustix::mount::{FsPickFlags, fsconfig_reconfigure, fsconfig_set_flag, fspick};
     let flags = FsPickFlags::FSPICK_EMPTY_PATH | FsPickFlags::FSPICK_CLOEXEC;
-    let context = fspick(disk, c"", flags).unwrap();
-    fsconfig_set_flag(&context, "ro").unwrap();
-    fsconfig_reconfigure(&context).unwrap();
+    let read_only = || {
+        let context = fspick(disk, c"", flags)?;
+        fsconfig_set_flag(&context, "ro")?;
+        fsconfig_reconfigure(&context)
+    };
+    // A child that another test is just starting has a copy of each descriptor until it executes,
+    // and with one that writes the disk is busy.
+    while let Err(error) = read_only() {
+        assert_eq!(error, rustix::io::Errno::BUSY);
+        std::thread::yield_now();
+    }
 }
 
 #[tokio::test]
