@@ -20,7 +20,9 @@ fn main() -> ExitCode {
         ["find", name] => find(name),
         ["self"] => itself(),
         _ => {
-            eprintln!("network tcp|udp serve ADDRESS [COUNT] | tcp|udp ask ADDRESS TEXT | find NAME | self");
+            eprintln!(
+                "network tcp|udp serve ADDRESS [COUNT] | tcp|udp ask ADDRESS TEXT | find NAME | self"
+            );
             return ExitCode::from(2);
         }
     };
@@ -102,8 +104,15 @@ fn itself() -> io::Result<()> {
     let near = TcpStream::connect(at)?;
     let (mut far, from) = listener.accept()?;
     println!("listening at {}", at.ip());
-    println!("from {} to {}", near.local_addr()?.ip(), near.peer_addr()?.ip());
-    println!("the same: {}", from == near.local_addr()? && far.local_addr()? == at);
+    println!(
+        "from {} to {}",
+        near.local_addr()?.ip(),
+        near.peer_addr()?.ip()
+    );
+    println!(
+        "the same: {}",
+        from == near.local_addr()? && far.local_addr()? == at
+    );
     far.write_all(b"x")?;
     drop(far);
     let taken = TcpListener::bind(at).err().map(|error| error.kind());

@@ -33,7 +33,9 @@ fn run(words: &[String]) -> io::Result<u8> {
     let by_argument = rest.split_first().and_then(|(name, rest)| tool(name, rest));
     by_argument.unwrap_or_else(|| {
         let asked = rest.first().unwrap_or(called);
-        eprintln!("tool: there is no {asked:?} in it: ls, cat, env, echo, sleep, true, false and exit are");
+        eprintln!(
+            "tool: there is no {asked:?} in it: ls, cat, env, echo, sleep, true, false and exit are"
+        );
         Ok(UNKNOWN)
     })
 }
@@ -57,7 +59,10 @@ fn tool(name: &str, words: &[String]) -> Option<io::Result<u8>> {
 }
 
 fn number(words: &[String]) -> u64 {
-    words.first().and_then(|word| word.parse().ok()).unwrap_or(0)
+    words
+        .first()
+        .and_then(|word| word.parse().ok())
+        .unwrap_or(0)
 }
 
 /// The names in a folder, sorted, one a line.
