@@ -1,5 +1,7 @@
 //! Real pods on this machine: what a person sees first.
 
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
 
@@ -9,7 +11,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::context::Context;
 use crate::{guests, process, setup};
 
-/// Sets everything up and runs a Rust hello, a Go program, a C program and CPython.
+/// Sets everything up and runs a Rust hello, a Go program, a C program, CPython and a web server.
 ///
 /// # Errors
 /// When something can't be built, or a pod does not say what it must.
@@ -54,7 +56,83 @@ pub(crate) fn run(context: &mut Context) -> Result<()> {
             Err(missing) => return Err(missing.into()),
         }
     }
-    Ok(())
+    match module(Guest::RustServer) {
+        Ok(server) => web_server(context, &coracle, &server),
+        Err(Missing::LeftOut { reason, .. }) => {
+            context.say(&format!("no web server: {reason}"));
+            Ok(())
+        }
+        Err(missing) => Err(missing.into()),
+    }
+}
+
+/// The pod of the web server.
+const SERVER: &str = "demo-server";
+
+/// A pod in the background: it is started, asked, looked at and stopped.
+fn web_server(context: &Context, coracle: &Path, module: &str) -> Result<()> {
+    context.say("a pod in the background: a web server of wasi:http, published at a port");
+    // One that was left by a demo that was killed.
+    let left = Command::new(coracle).args(["inspect", SERVER]).output()?;
+    if left.status.success() {
+        steps(coracle, &[&["stop", SERVER], &["rm", SERVER]])?;
+    }
+    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let published = format!("127.0.0.1:{port}:8080");
+    let run = ["run", "-d", "--name", SERVER, "-p", &published, module];
+    type_in(coracle, &run)?;
+    let looked_at = ask(port).and_then(|()| steps(coracle, &[&["ps"], &["logs", SERVER]]));
+    let ended = steps(coracle, &[&["stop", SERVER], &["rm", SERVER]]);
+    looked_at.and(ended)
+}
+
+fn steps(coracle: &Path, all: &[&[&str]]) -> Result<()> {
+    all.iter().try_for_each(|arguments| {
+        type_in(coracle, arguments)?;
+        Ok(())
+    })
+}
+
+/// Runs coracle as a person would, and shows what was typed and what came of it.
+#[allow(clippy::print_stdout, reason = "the demo shows what its pods say")]
+fn type_in(coracle: &Path, arguments: &[&str]) -> Result<String> {
+    let typed = format!("coracle {}", arguments.join(" "));
+    println!("$ {typed}");
+    let output = process::output(Command::new(coracle).args(arguments))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    print!("{text}{}", String::from_utf8_lossy(&output.stderr));
+    if !output.status.success() {
+        bail!("`{typed}` ended with {}", output.status);
+    }
+    Ok(text)
+}
+
+/// Asks the server as curl does, or with curl where that is.
+#[allow(clippy::print_stdout, reason = "the demo shows what its pods say")]
+fn ask(port: u16) -> Result<()> {
+    let url = format!("http://127.0.0.1:{port}/");
+    let answer = match process::has("curl") {
+        true => {
+            println!("$ curl --silent {url}");
+            let mut curl = Command::new("curl");
+            // Whatever proxies the environment names are not for loopback.
+            curl.args(["--silent", "--noproxy", "*", &url]);
+            String::from_utf8_lossy(&process::output(&mut curl)?.stdout).into_owned()
+        }
+        false => {
+            println!("# a request for {url}");
+            let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+            stream.write_all(b"GET / HTTP/1.1\r\nHost: demo\r\nConnection: close\r\n\r\n")?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer)?;
+            answer
+        }
+    };
+    print!("{answer}");
+    match answer.contains("hello from Rust") {
+        true => Ok(()),
+        false => bail!("the web server did not say hello at {url}"),
+    }
 }
 
 #[allow(clippy::print_stdout, reason = "the demo shows what its pods say")]

@@ -555,6 +555,44 @@ fn go_recursion() {
     );
 }
 
+/// A server of `wasi:http` in a pod, asked by a guest in another.
+#[test]
+fn rust_fetch_p2() {
+    let (Some(server), Some(fetch)) = (built(Guest::RustServer), built(Guest::RustFetchP2)) else {
+        return;
+    };
+    let fetch = fetch.to_str().unwrap();
+    let root = Root::shared();
+    let mut pod = root.start([server.to_str().unwrap()]);
+    let at = pod.listens_at();
+    let url = |path: &str| format!("http://{at}{path}");
+    root.run([fetch, &url("/")])
+        .is(0, "hello from Rust\n", "HTTP 200\n");
+    root.run([fetch, &url("/nowhere")])
+        .is(1, "there is nothing here\n", "HTTP 404\n");
+    // Its standard input is the request's body.
+    let text = "some text\n".repeat(6000);
+    let mut command = root.command(["-i", fetch, &url("/echo"), "POST", "-"]);
+    let mut asking = common::Running::spawn(command.stdin(Stdio::piped()));
+    asking.write(text.as_bytes());
+    asking.end().is(0, &text, "HTTP 200\n");
+    let posted = root.run([fetch, &url("/echo"), "PUT", "a word"]);
+    posted.is(0, "a word", "HTTP 200\n");
+    pod.signal(Signal::TERM);
+    pod.end();
+
+    // Nobody is there any more.
+    let refused = root.run([fetch, &url("/")]);
+    assert_eq!((refused.code, refused.stdout.as_str()), (Some(1), ""));
+    assert!(refused.stderr.starts_with("fetch: "), "{refused:#?}");
+    root.run([fetch, "gopher://x"]).is(
+        1,
+        "",
+        "fetch: \"gopher://x\" begins with neither http:// nor https://\n",
+    );
+    root.run([fetch]).is(1, "", "fetch: name a URL\n");
+}
+
 /// A script on an interpreter from a file, and both from the image that buildah made.
 #[test]
 fn python_main() {
