@@ -47,13 +47,13 @@ fn main() -> Result<(), Error> {
     for (folder, language, world, extension, comment) in [
         ("c", "C", "P1", "c", "//"),
         ("wat", "Wat", "P1", "wat", ";;"),
-        ("python", "Python", "Script", "py", "\"\"\""),
     ] {
-        for path in entries(&guests.join(folder))? {
-            if path.extension().is_some_and(|e| e == extension) {
-                all.push(guest(language, world, &path, &doc(&path, comment)?)?);
-            }
+        for path in sources(&guests.join(folder), extension)? {
+            all.push(guest(language, world, &path, &doc(&path, comment)?)?);
         }
+    }
+    for path in sources(&guests.join("python"), "py")? {
+        all.push(python(&path)?);
     }
     let mut hashes = String::new();
     for language in ["rust", "go", "c", "wat", "python"] {
@@ -88,6 +88,16 @@ fn rust(path: &Path) -> Result<Vec<Guest>, Error> {
             other => Err(format!("{}: no world is called {other}", path.display()).into()),
         })
         .collect()
+}
+
+/// A program in Python is a script for CPython, unless it says that it is to be a component.
+fn python(path: &Path) -> Result<Guest, Error> {
+    let text = doc(path, "\"\"\"")?;
+    match text.split_once("Worlds: ").map(|(_, world)| world.trim()) {
+        None => guest("Python", "Script", path, &text),
+        Some("http") => guest("Python", "Http", path, &text),
+        Some(other) => Err(format!("{}: no world is called {other}", path.display()).into()),
+    }
 }
 
 fn guest(
@@ -142,6 +152,12 @@ fn doc(path: &Path, comment: &str) -> Result<String, Error> {
         .into());
     }
     Ok(lines.join(" "))
+}
+
+fn sources(folder: &Path, extension: &str) -> io::Result<Vec<PathBuf>> {
+    let mut paths = entries(folder)?;
+    paths.retain(|path| path.extension().is_some_and(|e| e == extension));
+    Ok(paths)
 }
 
 fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {

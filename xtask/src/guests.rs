@@ -85,7 +85,7 @@ fn compiler(context: &Context, language: Language) -> Result<String> {
     .with_context(|| format!("in {}", context.root.display()))
 }
 
-fn of(language: Language) -> impl Iterator<Item = Guest> {
+pub(crate) fn of(language: Language) -> impl Iterator<Item = Guest> {
     Guest::ALL
         .iter()
         .copied()

@@ -151,25 +151,41 @@ fn has_target(target: &str) -> bool {
     folder.is_ok_and(|folder| Path::new(&folder).is_dir())
 }
 
-/// The python that has zig as a C compiler, in an environment of its own.
+/// The python that has zig as a C compiler.
 ///
 /// # Errors
 /// When it can't be installed.
 pub(crate) fn zig(context: &Context) -> Result<PathBuf> {
-    let requirements = context.root.join("guests/c/requirements.txt");
+    let works = ["python", "-m", "ziglang", "version"];
+    let bin = from_pypi(context, "c", &works, "as a C compiler")?;
+    Ok(bin.join("python"))
+}
+
+/// What makes components of programs in Python.
+///
+/// # Errors
+/// When it can't be installed.
+pub(crate) fn componentize_py(context: &Context) -> Result<PathBuf> {
+    let works = ["componentize-py", "--version"];
+    let bin = from_pypi(context, "python", &works, "which makes components")?;
+    Ok(bin.join("componentize-py"))
+}
+
+/// The package of a language's `requirements.txt` in an environment of its own: the folder of its
+/// programs. It is installed unless what `works` says is a success there.
+fn from_pypi(context: &Context, language: &str, works: &[&str], what: &str) -> Result<PathBuf> {
+    let guests = context.root.join("guests").join(language);
+    let requirements = guests.join("requirements.txt");
     let wanted = std::fs::read_to_string(&requirements)
         .with_context(|| format!("{} can't be read", requirements.display()))?;
     let folder = context.cache.join(wanted.trim().replace("==", "-"));
-    let python = folder.join("bin/python");
-    let works = || {
-        Command::new(&python)
-            .args(["-m", "ziglang", "version"])
-            .output()
-    };
-    if works().is_ok_and(|output| output.status.success()) {
-        return Ok(python);
+    let bin = folder.join("bin");
+    let (program, arguments) = works.split_first().context("a program says if it works")?;
+    let works = Command::new(bin.join(program)).args(arguments).output();
+    if works.is_ok_and(|output| output.status.success()) {
+        return Ok(bin);
     }
-    context.say(&format!("PyPI's {}, as a C compiler", wanted.trim()));
+    context.say(&format!("PyPI's {}, {what}", wanted.trim()));
     let advice = "is PyPI reachable?";
     process::run(
         Command::new("python3")
@@ -178,12 +194,12 @@ pub(crate) fn zig(context: &Context) -> Result<PathBuf> {
         advice,
     )?;
     process::run(
-        Command::new(&python)
+        Command::new(bin.join("python"))
             .args(["-m", "pip", "install", "--quiet", "-r"])
             .arg(&requirements),
         advice,
     )?;
-    Ok(python)
+    Ok(bin)
 }
 
 /// Installs cargo-deny into the cache, unless it is there.

@@ -593,6 +593,34 @@ fn rust_fetch_p2() {
     root.run([fetch]).is(1, "", "fetch: name a URL\n");
 }
 
+/// CPython as a component: each request has an interpreter of its own, which may break.
+#[test]
+fn python_serve() {
+    let (Some(server), Some(fetch)) = (built(Guest::PythonServe), built(Guest::RustFetchP2)) else {
+        return;
+    };
+    let root = Root::shared();
+    let mut pod = root.start([server.to_str().unwrap()]);
+    let at = pod.listens_at();
+    let ask = |path: &str, rest: &[&str]| {
+        let url = format!("http://{at}{path}");
+        root.run([&[fetch.to_str().unwrap(), &url], rest].concat())
+    };
+    ask("/hello?x=1", &[]).is(0, "cpython: GET /hello?x=1\n", "HTTP 200\n");
+    let text = "some text\n".repeat(2000);
+    let answer = format!("cpython: POST /\n{}", text.to_uppercase());
+    ask("/", &["POST", &text]).is(0, &answer, "HTTP 200\n");
+    let raised = ask("/raise", &[]);
+    assert_eq!(raised.code, Some(1), "{raised:#?}");
+    assert!(raised.stderr.ends_with("HTTP 500\n"), "{raised:#?}");
+    ask("/again", &[]).is(0, "cpython: GET /again\n", "HTTP 200\n");
+    pod.signal(Signal::TERM);
+    let ended = pod.end();
+    for said in ["asked for /hello?x=1\n", "ValueError: as it was asked to"] {
+        assert!(ended.stderr.contains(said), "{said}: {ended:#?}");
+    }
+}
+
 /// A script on an interpreter from a file, and both from the image that buildah made.
 #[test]
 fn python_main() {

@@ -28,7 +28,7 @@ pub enum Language {
     C,
     /// The text form of Wasm
     Wat,
-    /// Python, run by CPython's own Wasm build
+    /// Python, run by CPython's own Wasm build or made a component with it
     Python,
 }
 
