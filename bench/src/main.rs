@@ -4,10 +4,12 @@
 //! reached. What is compared is interleaved, so that a busy machine is busy for both.
 
 mod bare;
+mod bare_http;
 mod density;
 mod echo;
 mod flood;
 mod host;
+mod http;
 mod layer;
 mod memory;
 mod pull;
@@ -50,6 +52,8 @@ enum Command {
     Pull(pull::Args),
     /// CPU time that spinning containers take of what they were given
     Quota(quota::Args),
+    /// Requests a second of a server, beside the bare engine with a pool
+    Http(http::Args),
     /// Histories of simulated nodes a second
     Simulator(simulator::Args),
     /// Pull or unpack once, and say the peak of memory
@@ -80,6 +84,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
             start::measure(&start::Args::default())?;
             density::measure(&density::Args::default())?;
             echo::measure(&echo::Args::default())?;
+            http::measure(&http::Args::default())?;
             flood::measure(&flood::Args::default())?;
             quota::measure(&quota::Args::default())?;
             simulator::measure(&simulator::Args::default())?;
@@ -93,6 +98,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Quota(args) => quota::measure(&args)?,
         Command::Pull(args) => pull::measure(&args)?,
         Command::PullOnce(args) => pull::process(&args)?,
+        Command::Http(args) => http::measure(&args)?,
         Command::Simulator(args) => simulator::measure(&args)?,
         Command::BareRun { code } => return bare::process(&code),
     }

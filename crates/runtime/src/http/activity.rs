@@ -3,9 +3,10 @@
 //! connection's own, so a request costs no timer.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use http::Version;
 use tokio::time::Instant;
 
 /// See the module.
@@ -16,6 +17,8 @@ pub(super) struct Activity {
     /// Since when it is idle, or the head of a request arrives: milliseconds from its beginning,
     /// times two, and one for the latter.
     since: AtomicU64,
+    /// It speaks HTTP/2, whose frames are not all of requests.
+    is_h2: AtomicBool,
 }
 
 /// Why a connection is closed.
@@ -43,6 +46,7 @@ impl Activity {
             began: Instant::now(),
             busy: AtomicU32::new(0),
             since: AtomicU64::new(0),
+            is_h2: AtomicBool::new(false),
         })
     }
 
@@ -51,14 +55,22 @@ impl Activity {
     }
 
     /// A request has begun, until the answer is dropped.
-    pub(super) fn begin(self: &Arc<Activity>) -> Busy {
+    pub(super) fn begin(self: &Arc<Activity>, version: Version) -> Busy {
+        if version == Version::HTTP_2 {
+            self.is_h2.store(true, Ordering::Relaxed);
+        }
         self.busy.fetch_add(1, Ordering::Relaxed);
         Busy(Arc::clone(self))
     }
 
+    /// Whether a request is being answered.
+    pub(super) fn is_busy(&self) -> bool {
+        self.busy.load(Ordering::Relaxed) > 0
+    }
+
     /// Bytes have come.
     pub(super) fn received(&self) {
-        if self.busy.load(Ordering::Relaxed) > 0 {
+        if self.is_busy() || self.is_h2.load(Ordering::Relaxed) {
             return;
         }
         let since = self.since.load(Ordering::Relaxed);
@@ -70,7 +82,7 @@ impl Activity {
     /// Resolves when the connection has been idle, or beginning a request, for too long.
     pub(super) async fn expired(&self, idle: Duration, head: Duration) -> Expired {
         loop {
-            if self.busy.load(Ordering::Relaxed) > 0 {
+            if self.is_busy() {
                 tokio::time::sleep(idle.min(head)).await;
                 continue;
             }
@@ -117,9 +129,17 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn frames_between_requests_begin_none() {
+        let activity = Activity::new();
+        drop(activity.begin(Version::HTTP_2));
+        activity.received();
+        assert_eq!(expires(&activity).await.0, Expired::Idle);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn one_that_is_answered_may_take_its_time() {
         let activity = Activity::new();
-        let busy = activity.begin();
+        let busy = activity.begin(Version::HTTP_11);
         activity.received();
         let closed = tokio::spawn({
             let activity = Arc::clone(&activity);

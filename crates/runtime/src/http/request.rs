@@ -32,7 +32,8 @@ pub(super) async fn handle(
     connection: Arc<Connection>,
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, BreaksOff> {
-    let (shared, busy) = (&connection.shared, connection.activity.begin());
+    let busy = connection.activity.begin(request.version());
+    let shared = &connection.shared;
     let deadline = Instant::now() + shared.spec.request_timeout();
     let named = Named {
         method: request.method().clone(),

@@ -285,7 +285,13 @@ async fn serve(
                 serving.as_mut().graceful_shutdown();
                 farewell.as_mut().reset(tokio::time::Instant::now() + FAREWELL);
             }
-            () = farewell.as_mut(), if is_leaving => return,
+            () = farewell.as_mut(), if is_leaving => {
+                // A request came in while it was told.
+                if !activity.is_busy() {
+                    return;
+                }
+                farewell.as_mut().reset(tokio::time::Instant::now() + FAREWELL);
+            }
         }
     }
 }
