@@ -8,6 +8,7 @@
 //! - [`Registry`] is a real registry on loopback, filled by buildah; with TLS and a password if wanted.
 //! - [`NodeProcess`] runs a node binary against it, and ends it.
 
+mod binary;
 mod child;
 mod controlplane;
 mod launch;
@@ -16,6 +17,7 @@ mod pki;
 pub mod programs;
 mod registry;
 
+pub use binary::binary;
 pub use controlplane::{ControlPlane, Guard};
 pub use node::NodeProcess;
 pub use pki::Identity;

@@ -20,24 +20,6 @@ use tokio::sync::OnceCell;
 /// Pods report it: an address of documentation (RFC 5737), which nothing here has to reach.
 const NODE_IP: &str = "192.0.2.10";
 
-/// The binary: `$CORACLE`, else beside this test's own.
-fn binary() -> PathBuf {
-    let beside = || {
-        let test = std::env::current_exe().unwrap();
-        test.parent()
-            .and_then(Path::parent)
-            .unwrap()
-            .join("coracle")
-    };
-    let binary = std::env::var_os("CORACLE").map_or_else(beside, PathBuf::from);
-    assert!(
-        binary.is_file(),
-        "there is no {}: run `cargo build -p coracle` first, or name the binary in CORACLE",
-        binary.display()
-    );
-    binary
-}
-
 /// A guest's module; `None`, with the reason printed, where its language was left out.
 fn module(guest: Guest) -> Option<PathBuf> {
     match guests::path(guest) {
@@ -159,7 +141,13 @@ impl Scene {
 }
 
 fn start(plane: &ControlPlane, name: &str) -> NodeProcess {
-    NodeProcess::start(plane, &binary(), name, &["--node-ip", NODE_IP]).unwrap()
+    NodeProcess::start(
+        plane,
+        &e2e::binary().unwrap(),
+        name,
+        &["--node-ip", NODE_IP],
+    )
+    .unwrap()
 }
 
 fn state(pod: &Pod) -> ContainerState {

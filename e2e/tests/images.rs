@@ -15,24 +15,6 @@ use guests::{Guest, Missing};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-/// The binary: `$CORACLE`, else beside this test's own.
-fn binary() -> PathBuf {
-    let beside = || {
-        let test = std::env::current_exe().unwrap();
-        test.parent()
-            .and_then(Path::parent)
-            .unwrap()
-            .join("coracle")
-    };
-    let binary = std::env::var_os("CORACLE").map_or_else(beside, PathBuf::from);
-    assert!(
-        binary.is_file(),
-        "there is no {}: run `cargo build -p coracle` first, or name the binary in CORACLE",
-        binary.display()
-    );
-    binary
-}
-
 /// What a guest in Go that says hello is, and says.
 fn hello() -> Option<(PathBuf, &'static str)> {
     match guests::path(Guest::GoHello) {
@@ -66,7 +48,7 @@ impl Person {
     }
 
     fn coracle(&self, words: &[&str]) -> Ended {
-        let output = Command::new(binary())
+        let output = Command::new(e2e::binary().unwrap())
             .args(words)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap())

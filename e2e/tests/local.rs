@@ -22,24 +22,6 @@ use serde_json::Value;
 /// Longer than anything takes on a machine that is busy: what passes it hangs.
 const DEADLINE: Duration = Duration::from_secs(300);
 
-/// The binary: `$CORACLE`, else beside this test's own.
-fn binary() -> PathBuf {
-    let beside = || {
-        let test = std::env::current_exe().unwrap();
-        test.parent()
-            .and_then(Path::parent)
-            .unwrap()
-            .join("coracle")
-    };
-    let binary = std::env::var_os("CORACLE").map_or_else(beside, PathBuf::from);
-    assert!(
-        binary.is_file(),
-        "there is no {}: run `cargo build -p coracle` first, or name the binary in CORACLE",
-        binary.display()
-    );
-    binary
-}
-
 /// A guest that says `start` and sleeps for an hour, or with an argument says `exec` and ends with 5.
 const SLEEPER: &str = r#"(module
   (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
@@ -120,7 +102,7 @@ impl Machine {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(binary());
+        let mut command = Command::new(e2e::binary().unwrap());
         command
             .args(args)
             .env_clear()

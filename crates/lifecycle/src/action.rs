@@ -108,10 +108,21 @@ pub enum What {
         /// The pod's addresses.
         ips: Vec<IpAddr>,
     },
-    /// See [`Kind::Probe`].
-    Probe,
-    /// See [`Kind::Exec`].
-    Exec,
+    /// See [`Kind::Probe`]. The key's attempt counts the probes of this kind; `run` is the
+    /// container's run that is probed.
+    Probe {
+        /// The attempt of the run's Start.
+        run: u32,
+        /// The pod's addresses, the primary one first: where a probe without a host goes.
+        ips: Vec<IpAddr>,
+    },
+    /// See [`Kind::Exec`]. The key's attempt is the container's run.
+    Exec {
+        /// The pod's addresses, the primary one first.
+        ips: Vec<IpAddr>,
+        /// Seconds that it may take (what is left of the grace, for preStop); `None`: no bound.
+        grace_seconds: Option<u32>,
+    },
     /// See [`Kind::Stop`].
     Stop {
         /// Seconds the guest may take; 0 ends it at once. A second Stop with a shorter grace may

@@ -34,7 +34,9 @@ pub use checkpoint::{Checkpoint, CheckpointError};
 pub use events::{Event, EventKind};
 pub use memory::{Memory, Phase};
 pub use node::{NodeStep, NodeView, PodView, node_step};
-pub use observed::{Exit, ExitKind, Failure, Image, Observed, Output, Progress, Retry, Verdict};
+pub use observed::{
+    Exit, ExitKind, Failure, Image, Observed, Outcome, Output, Progress, Retry, Verdict,
+};
 pub use resources::{Costs, Resources};
 pub use step::{Step, step};
 pub use unsupported::{Unsupported, unsupported};

@@ -60,6 +60,14 @@ pub enum Output {
     Pulled(Image),
     /// Address: the pod's addresses, the primary one first.
     Addresses(Vec<IpAddr>),
+    /// Probe: its outcome. A probe that could not be made at all is a [`Failure`], and its result
+    /// is thrown away (`doProbe` in `pkg/kubelet/prober/worker.go`).
+    Probed {
+        /// How it went.
+        outcome: Outcome,
+        /// What the probe said, for the event; empty if nothing.
+        message: String,
+    },
     /// Start: the guest runs.
     Started {
         /// Since when.
@@ -67,6 +75,17 @@ pub enum Output {
         /// `coracle://<id>`, for `containerID`.
         container_id: String,
     },
+}
+
+/// How a probe went: `Result` in `pkg/probe/probe.go`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// It succeeded.
+    Success,
+    /// It succeeded, and there is something to warn of (event `ProbeWarning`).
+    Warning,
+    /// It failed.
+    Failure,
 }
 
 /// An image that is in the store.

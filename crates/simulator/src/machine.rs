@@ -124,7 +124,7 @@ impl Machine {
                 self.addresses.remove(&(pod, key.attempt));
                 Output::Nothing
             }
-            What::Probe | What::Exec => {
+            What::Probe { .. } | What::Exec { .. } => {
                 return broken("vocabulary", format!("{key:?} is not asked for yet"));
             }
         };

@@ -30,7 +30,7 @@ mod world;
 
 pub use blocking::{Blocking, CpuMeter, Unfinished};
 pub use held::{Budget, Charge};
-pub use http::{Destination, OutgoingHttp, WrongDestination};
+pub use http::{Destination, OutgoingHttp, Patience, WrongDestination};
 pub use network::{Face, Network, is_of_local_pods};
 pub use opened::{Descriptors, OpenOne, Share};
 pub use p1::add_p1;

@@ -11,40 +11,12 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use tokio::time::Sleep;
+use wasi_host::Patience;
 use wasmtime_wasi_http::Error;
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
 use super::activity::Busy;
 use super::instance::Instance;
-
-/// A bound on how long something may stand still, with no timer while it does not.
-struct Patience {
-    bound: Duration,
-    waiting: Option<Pin<Box<Sleep>>>,
-}
-
-impl Patience {
-    fn new(bound: Duration) -> Patience {
-        Patience {
-            bound,
-            waiting: None,
-        }
-    }
-
-    /// Ready when it has stood still for too long.
-    fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let bound = self.bound;
-        self.waiting
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(bound)))
-            .as_mut()
-            .poll(cx)
-    }
-
-    fn moved(&mut self) {
-        self.waiting = None;
-    }
-}
 
 /// What a client sends.
 pub(super) struct RequestBody {
@@ -143,7 +115,7 @@ impl GuestBody {
             Poll::Ready(_) => Poll::Ready(Some(Err(BreaksOff))),
             Poll::Pending => {
                 ready!(self.patience.poll_over(cx));
-                let bound = self.patience.bound;
+                let bound = self.patience.bound();
                 self.instance.abandon(&format!(
                     "its answer stood still for {bound:?} and was broken off"
                 ));

@@ -9,19 +9,16 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::Sleep;
 use wasmtime_wasi_http::Error;
 
-use super::error;
+use super::{Patience, error};
 use crate::Charge;
 use crate::held::Held;
 
 /// See the module.
 pub(super) struct Answer {
     incoming: Incoming,
-    between_bytes: Duration,
-    /// Set while it is waited for.
-    waiting: Option<Pin<Box<Sleep>>>,
+    patience: Patience,
     charge: Charge,
     /// For the piece that was given last.
     held: Option<Held>,
@@ -37,8 +34,7 @@ impl Answer {
     ) -> Answer {
         Answer {
             incoming,
-            between_bytes,
-            waiting: None,
+            patience: Patience::new(between_bytes),
             charge,
             held: None,
             _permit: permit,
@@ -57,14 +53,10 @@ impl Body for Answer {
         let answer = self.get_mut();
         answer.held = None;
         let Poll::Ready(frame) = Pin::new(&mut answer.incoming).poll_frame(cx) else {
-            let between_bytes = answer.between_bytes;
-            let waiting = answer
-                .waiting
-                .get_or_insert_with(|| Box::pin(tokio::time::sleep(between_bytes)));
-            ready!(waiting.as_mut().poll(cx));
+            ready!(answer.patience.poll_over(cx));
             return Poll::Ready(Some(Err(Error::ConnectionReadTimeout)));
         };
-        answer.waiting = None;
+        answer.patience.moved();
         let Some(frame) = frame else {
             return Poll::Ready(None);
         };

@@ -9,6 +9,7 @@
 mod body;
 mod dial;
 mod error;
+mod patience;
 mod rules;
 mod send;
 mod tls;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
+pub use patience::Patience;
 pub use rules::{Destination, OutgoingHttp, WrongDestination};
 pub(crate) use send::{Connection, send};
 
