@@ -1,4 +1,4 @@
-//! Builds etcd, kube-apiserver, kubectl and a registry as Go modules, once for each module set and set of flags.
+//! Builds Kubernetes' programs, etcd, CoreDNS and a registry as Go modules, once for each module set and set of flags.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -19,7 +19,7 @@ struct Program {
     versioned: bool,
 }
 
-const PROGRAMS: [Program; 4] = [
+const PROGRAMS: &[Program] = &[
     Program {
         name: "etcd",
         modules: "controlplane",
@@ -37,6 +37,36 @@ const PROGRAMS: [Program; 4] = [
         modules: "controlplane",
         package: "k8s.io/kubernetes/cmd/kubectl",
         versioned: true,
+    },
+    Program {
+        name: "kube-controller-manager",
+        modules: "controlplane",
+        package: "k8s.io/kubernetes/cmd/kube-controller-manager",
+        versioned: true,
+    },
+    Program {
+        name: "kube-scheduler",
+        modules: "controlplane",
+        package: "k8s.io/kubernetes/cmd/kube-scheduler",
+        versioned: true,
+    },
+    Program {
+        name: "kubelet",
+        modules: "controlplane",
+        package: "k8s.io/kubernetes/cmd/kubelet",
+        versioned: true,
+    },
+    Program {
+        name: "kube-proxy",
+        modules: "controlplane",
+        package: "k8s.io/kubernetes/cmd/kube-proxy",
+        versioned: true,
+    },
+    Program {
+        name: "coredns",
+        modules: "coredns",
+        package: ".",
+        versioned: false,
     },
     Program {
         name: "registry",
@@ -148,6 +178,9 @@ fn dir() -> Result<PathBuf> {
     for file in [
         "controlplane/go.mod",
         "controlplane/go.sum",
+        "coredns/go.mod",
+        "coredns/go.sum",
+        "coredns/main.go",
         "registry/go.mod",
         "registry/go.sum",
         "registry/main.go",
