@@ -76,6 +76,12 @@ impl Process {
         Ok(rustix::process::kill_process(pid, signal)?)
     }
 
+    /// As [`Process::signal`], for it and what it started: nsenter passes no signals on.
+    pub(crate) fn signal_group(&self, signal: Signal) -> Result<()> {
+        let group = self.pid().context("the process has no id")?;
+        Ok(rustix::process::kill_process_group(group, signal)?)
+    }
+
     /// Waits for it to end.
     pub(crate) fn wait(&mut self) -> Result<ExitStatus> {
         Ok(self.child.wait()?)
@@ -124,7 +130,12 @@ impl Folder {
             .spawn()
             .context("starting sh")?;
         let line = keeper.stdin.take();
-        Ok(Folder { path, keeper, line })
+        let mut folder = Folder { path, keeper, line };
+        if std::env::var_os("CORACLE_E2E_KEEP").is_some() {
+            eprintln!("kept: {}", folder.path.display());
+            folder.keep();
+        }
+        Ok(folder)
     }
 
     pub(crate) fn path(&self) -> &Path {

@@ -5,11 +5,13 @@
 //!
 //! - [`programs`] builds the Go programs once, into the user's cache.
 //! - [`ControlPlane`] starts them; [`ControlPlane::shared`] gives all tests of one process the same one.
+//! - [`Cluster`] is a whole one in network namespaces: hosts with real kubelets, and the scheduler and controllers.
 //! - [`Registry`] is a real registry on loopback, filled by buildah; with TLS and a password if wanted.
 //! - [`NodeProcess`] runs a node binary against it, and ends it.
 
 mod binary;
 mod child;
+pub mod cluster;
 mod controlplane;
 mod launch;
 mod node;
@@ -18,6 +20,7 @@ pub mod programs;
 mod registry;
 
 pub use binary::binary;
+pub use cluster::Cluster;
 pub use controlplane::{ControlPlane, Guard};
 pub use node::NodeProcess;
 pub use pki::Identity;

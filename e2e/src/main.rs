@@ -1,20 +1,34 @@
 //! `cargo run -p e2e -- build`: builds the control plane's programs into the cache.
 //! `cargo run -p e2e -- up [NODE]`: starts a control plane and keeps it until Ctrl-C, for a developer.
+//! `cargo run -p e2e -- shell`: a cluster of two hosts in network namespaces, each with a Wasm node, and a shell in it.
+
+use std::path::Path;
 
 use anyhow::{Result, bail};
-use e2e::ControlPlane;
 use e2e::programs::Programs;
+use e2e::{Cluster, ControlPlane};
 
-#[tokio::main]
-async fn main() -> Result<()> {
+fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    match arguments.as_slice() {
+    // The first process of a host: before there is a thread.
+    if let ["host-init", name, dir] = arguments.as_slice() {
+        return e2e::cluster::init::main(name, Path::new(dir));
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(run(&arguments))
+}
+
+async fn run(arguments: &[&str]) -> Result<()> {
+    match arguments {
         [] | ["build"] => Programs::build().map(|_| ()),
         ["up"] => up("wasm-1").await,
         ["up", node] => up(node).await,
+        ["shell"] => shell().await,
         other => bail!(
-            "no such command: {}; there are `build` and `up [NODE]`",
+            "no such command: {}; there are `build`, `up [NODE]` and `shell`",
             other.join(" ")
         ),
     }
@@ -31,5 +45,29 @@ async fn up(node: &str) -> Result<()> {
     );
     println!("# Ctrl-C ends it, and leaves nothing behind");
     tokio::signal::ctrl_c().await?;
+    Ok(())
+}
+
+/// A cluster with a Wasm node on each host, and a shell in the hosts' network; all ends with the shell.
+async fn shell() -> Result<()> {
+    Programs::build()?;
+    let cluster = Cluster::start(2).await?;
+    let nodes = (0..2)
+        .map(|host| cluster.start_node(host, &[]))
+        .collect::<Result<Vec<_>>>()?;
+    let names: Vec<&str> = nodes.iter().map(|node| node.name()).collect();
+    println!("kubectl is at hand; Wasm nodes: {}", names.join(", "));
+    println!("logs: {}", cluster.dir().display());
+    println!("`exit` ends it, and leaves nothing behind");
+    let shell = std::env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into());
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut folders = vec![cluster.programs().path("")];
+    folders.extend(std::env::split_paths(&path));
+    cluster
+        .host(0)?
+        .in_network(Path::new(&shell))
+        .env("KUBECONFIG", cluster.admin_kubeconfig()?)
+        .env("PATH", std::env::join_paths(folders)?)
+        .status()?;
     Ok(())
 }

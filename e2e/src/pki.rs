@@ -53,8 +53,14 @@ pub(crate) struct Pki {
 }
 
 impl Pki {
-    /// A new CA, the API server's certificate, and the key that signs service account tokens.
+    /// As [`Pki::with_addresses`], for an API server on loopback alone.
     pub(crate) fn new(dir: &Path) -> Result<Pki> {
+        Pki::with_addresses(dir, &[])
+    }
+
+    /// A new CA, the API server's certificate for loopback and `addresses`, and the key that signs service account
+    /// tokens. The CA's own key is written too: kube-controller-manager signs with it.
+    pub(crate) fn with_addresses(dir: &Path, addresses: &[&str]) -> Result<Pki> {
         std::fs::create_dir_all(dir)?;
         let mut params = CertificateParams::default();
         params
@@ -66,12 +72,15 @@ impl Pki {
             KeyUsagePurpose::CrlSign,
             KeyUsagePurpose::DigitalSignature,
         ];
-        let ca = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
+        let key = KeyPair::generate()?;
+        let key_pem = key.serialize_pem();
+        let ca = CertifiedIssuer::self_signed(params, key)?;
         let pki = Pki {
             dir: dir.to_owned(),
             ca,
         };
         pki.write("ca.crt", &pki.ca.pem())?;
+        pki.write("ca.key", &key_pem)?;
         let mut server = params_of(&Identity::new("kube-apiserver", &[]));
         server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         server.subject_alt_names = vec![
@@ -79,6 +88,10 @@ impl Pki {
             SanType::DnsName("localhost".try_into()?),
             SanType::DnsName("kubernetes.default.svc".try_into()?),
         ];
+        for address in addresses {
+            let address = SanType::IpAddress(address.parse()?);
+            server.subject_alt_names.push(address);
+        }
         pki.sign("apiserver", server)?;
         let tokens = KeyPair::generate()?;
         pki.write("sa.key", &tokens.serialize_pem())?;

@@ -69,6 +69,12 @@ const PROGRAMS: &[Program] = &[
         versioned: false,
     },
     Program {
+        name: "testapp",
+        modules: "testapp",
+        package: ".",
+        versioned: false,
+    },
+    Program {
         name: "registry",
         modules: "registry",
         package: ".",
@@ -154,6 +160,7 @@ fn build_one(dir: &Path, program: &Program) -> Result<()> {
         .arg(&unfinished)
         .arg(package)
         .env_remove("GOFLAGS")
+        .envs(static_if(matches!(*set, "coredns" | "testapp")))
         .env("GOTOOLCHAIN", "local")
         .status()
         .context("running go, which builds the control plane: install Go 1.26 or newer")?;
@@ -163,6 +170,11 @@ fn build_one(dir: &Path, program: &Program) -> Result<()> {
     );
     std::fs::rename(&unfinished, dir.join(name))
         .with_context(|| format!("moving {name} into {}", dir.display()))
+}
+
+/// An image of one program has no libraries.
+fn static_if(of_image: bool) -> Option<(&'static str, &'static str)> {
+    of_image.then_some(("CGO_ENABLED", "0"))
 }
 
 /// `$CORACLE_CACHE/bin/KEY`, where the key covers all that a build depends on.
@@ -181,6 +193,8 @@ fn dir() -> Result<PathBuf> {
         "coredns/go.mod",
         "coredns/go.sum",
         "coredns/main.go",
+        "testapp/go.mod",
+        "testapp/main.go",
         "registry/go.mod",
         "registry/go.sum",
         "registry/main.go",

@@ -148,30 +148,7 @@ impl Registry {
     /// # Errors
     /// If buildah is missing or fails, with what it said.
     pub fn push_module(&self, name: &str, module: &Path) -> Result<String> {
-        let file = module
-            .file_name()
-            .and_then(|n| n.to_str())
-            .context("the module has no name")?;
-        let made = self.buildah(&["from", "scratch"])?;
-        self.buildah(&["copy", &made, &module.display().to_string(), "/"])?;
-        let entrypoint = format!("[\"/{file}\"]");
-        let config = [
-            "config",
-            "--os",
-            "wasi",
-            "--arch",
-            "wasm32",
-            "--annotation",
-            "module.wasm.image/variant=compat",
-            "--cmd",
-            "",
-            "--entrypoint",
-            &entrypoint,
-            &made,
-        ];
-        self.buildah(&config)?;
-        let image = format!("localhost/{name}");
-        self.buildah(&["commit", "--format=oci", &made, &image])?;
+        let image = module_image(&|arguments| self.buildah(arguments), name, module)?;
         self.push(&image, name)
     }
 
@@ -203,17 +180,8 @@ impl Registry {
     }
 
     fn buildah(&self, arguments: &[&str]) -> Result<String> {
-        let storage = |name: &str| self.folder.path().join(name).display().to_string();
-        let output = Command::new("buildah")
-            .args([
-                "--root",
-                &storage("buildah"),
-                "--runroot",
-                &storage("buildah-run"),
-            ])
-            .args(["--storage-driver", "vfs"])
+        let output = with_storage(&mut Command::new("buildah"), self.folder.path())
             .args(arguments)
-            .env("BUILDAH_ISOLATION", "chroot")
             .output()
             .context("running buildah: install it (apt-get install buildah)")?;
         ensure!(
@@ -251,7 +219,51 @@ impl Registry {
     }
 }
 
-fn configuration(address: &str, folder: &Path) -> String {
+/// buildah with a storage of its own in `folder`.
+pub(crate) fn with_storage<'a>(buildah: &'a mut Command, folder: &Path) -> &'a mut Command {
+    buildah
+        .arg("--root")
+        .arg(folder.join("buildah"))
+        .arg("--runroot")
+        .arg(folder.join("buildah-run"))
+        .args(["--storage-driver", "vfs"])
+        .env("BUILDAH_ISOLATION", "chroot")
+}
+
+/// Makes a compat image of one module in buildah's storage. Gives its name there.
+pub(crate) fn module_image(
+    buildah: &dyn Fn(&[&str]) -> Result<String>,
+    name: &str,
+    module: &Path,
+) -> Result<String> {
+    let file = module
+        .file_name()
+        .and_then(|n| n.to_str())
+        .context("the module has no name")?;
+    let made = buildah(&["from", "scratch"])?;
+    buildah(&["copy", &made, &module.display().to_string(), "/"])?;
+    let entrypoint = format!("[\"/{file}\"]");
+    let config = [
+        "config",
+        "--os",
+        "wasi",
+        "--arch",
+        "wasm32",
+        "--annotation",
+        "module.wasm.image/variant=compat",
+        "--cmd",
+        "",
+        "--entrypoint",
+        &entrypoint,
+        &made,
+    ];
+    buildah(&config)?;
+    let image = format!("localhost/{name}");
+    buildah(&["commit", "--format=oci", &made, &image])?;
+    Ok(image)
+}
+
+pub(crate) fn configuration(address: &str, folder: &Path) -> String {
     let data = folder.join("data");
     format!(
         "version: 0.1\nlog: {{level: warn}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp:\n  addr: {address}\n  secret: tests\n",

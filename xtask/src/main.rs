@@ -8,6 +8,7 @@ mod boundaries;
 mod check;
 mod context;
 mod demo;
+mod e2e;
 mod guests;
 mod process;
 mod python;
@@ -39,6 +40,8 @@ enum Command {
     Setup,
     /// Build the Wasm programs that tests and examples run, and CPython's image
     Guests,
+    /// Run the tests of a real cluster, which is made in network namespaces
+    E2e(e2e::Arguments),
     /// Check formatting, lints, licences and the boundaries between crates
     Check,
     /// Run seeded histories of simulated nodes
@@ -73,6 +76,7 @@ fn run(command: Command) -> Result<()> {
             setup::for_guests(&mut context)?;
             guests::build(&mut context)?;
         }
+        Command::E2e(arguments) => e2e::run(&mut context, &arguments)?,
         Command::Check => {
             setup::cargo_deny(&mut context)?;
             check::run(&mut context)?;

@@ -17,6 +17,7 @@ const CARGO_DENY: &str = "0.20.2";
 /// When something can't be installed; the sentence says what to do.
 pub(crate) fn everything(context: &mut Context) -> Result<()> {
     for_guests(context)?;
+    for_clusters(context)?;
     cargo_deny(context)
 }
 
@@ -26,7 +27,26 @@ pub(crate) fn for_guests(context: &mut Context) -> Result<()> {
     go(context)
 }
 
+/// Installs what hosts of a cluster in network namespaces run.
+pub(crate) fn for_clusters(context: &mut Context) -> Result<()> {
+    let mut missing = lacking(CLUSTER_PACKAGES);
+    if !Path::new("/usr/lib/cni/bridge").is_file() {
+        missing.push("containernetworking-plugins");
+    }
+    install(context, missing)
+}
+
 /// Debian packages: a program that must be there, and the package that has it.
+const CLUSTER_PACKAGES: &[(&str, &str)] = &[
+    ("containerd", "containerd"),
+    ("runc", "runc"),
+    ("ip", "iproute2"),
+    ("nft", "nftables"),
+    ("nsenter", "util-linux"),
+    ("sysctl", "procps"),
+];
+
+/// As [`CLUSTER_PACKAGES`].
 const PACKAGES: &[(&str, &str)] = &[
     ("buildah", "buildah"),
     ("npm", "npm"),
@@ -34,18 +54,25 @@ const PACKAGES: &[(&str, &str)] = &[
     ("cc", "gcc"),
 ];
 
-fn debian_packages(context: &mut Context) -> Result<()> {
-    let mut missing: Vec<_> = PACKAGES
+fn lacking(packages: &[(&str, &'static str)]) -> Vec<&'static str> {
+    let missing = packages
         .iter()
-        .filter(|(program, _)| !process::has(program))
-        .map(|(_, package)| *package)
-        .collect();
+        .filter(|(program, _)| !process::has(program));
+    missing.map(|(_, package)| *package).collect()
+}
+
+fn debian_packages(context: &mut Context) -> Result<()> {
+    let mut missing = lacking(PACKAGES);
     let venv = Command::new("python3")
         .args(["-c", "import ensurepip, venv"])
         .output();
     if !venv.is_ok_and(|output| output.status.success()) {
         missing.push("python3-venv");
     }
+    install(context, missing)
+}
+
+fn install(context: &mut Context, missing: Vec<&str>) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }

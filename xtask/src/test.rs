@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::Result;
 
 use crate::context::Context;
-use crate::{check, guests, process, setup};
+use crate::{check, e2e, guests, process, setup};
 
 /// How many histories of simulated nodes the tests run.
 const HISTORIES: u64 = 20_000;
@@ -37,9 +37,7 @@ pub(crate) fn run(context: &mut Context) -> Result<()> {
     let all = ["build", "--workspace", "--bins", "--tests"];
     process::run(&mut context.cargo(&all), "it does not compile; see above")?;
 
-    context.say("the control plane's programs, built once from Go modules: up to 20 minutes");
-    let mut programs = context.built("e2e-build");
-    process::run(programs.arg("build"), "is the Go module proxy reachable?")?;
+    e2e::programs(context)?;
 
     context.say(&format!("{HISTORIES} simulated histories"));
     let mut simulator = context.built("simulator");
