@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
-use lifecycle::{Costs, Exit, Resources};
+use lifecycle::{Costs, Exit, NodeMemory, NodeObject, Resources};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
@@ -67,6 +67,10 @@ pub(crate) struct Table {
     guests_known: bool,
     pub(crate) orphans: Orphans,
     pub(crate) shutdown: Option<u32>,
+    /// The Node's object, as last told.
+    pub(crate) object: Option<NodeObject>,
+    /// What the node's decisions remember.
+    pub(crate) memory: NodeMemory,
 }
 
 impl Inner {
@@ -156,6 +160,8 @@ impl Agent {
             guests_known: false,
             orphans: Orphans::default(),
             shutdown: None,
+            object: None,
+            memory: NodeMemory::default(),
         };
         let inner = Arc::new(Inner {
             ports,
@@ -270,6 +276,19 @@ impl Agent {
             Some(slot) => {
                 slot.tell(|ledger| ledger.exited(container, attempt, exit));
             }
+        }
+    }
+
+    /// The Node's object, as the API server has it now: admission goes by its labels and taints.
+    pub fn node_seen(&self, object: NodeObject) {
+        let mut table = self.inner.table();
+        let same =
+            |old: &NodeObject| (&old.labels, &old.taints) == (&object.labels, &object.taints);
+        let waited_for = !table.memory.unfit_since.is_empty();
+        let new = !table.object.as_ref().is_some_and(same) || waited_for;
+        table.object = Some(object);
+        if new {
+            self.inner.node.notify_one();
         }
     }
 

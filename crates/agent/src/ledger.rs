@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use lifecycle::memory::Run;
 use lifecycle::{
     Action, Checkpoint, Costs, Event, Exit, ExitKind, Failure, Key, Kind, Memory, Observed, Output,
-    PodView, Progress, Step, Verdict,
+    PodView, Progress, Standing, Step, Verdict,
 };
 
 use crate::ports::Guest;
@@ -88,10 +88,11 @@ impl Ledger {
     }
 
     fn with(pod: Pod, memory: Memory, saved: Option<u64>, costs: Costs) -> Ledger {
-        let verdict = memory.verdict.clone();
-        let view = Box::new(PodView::of(&pod, &costs, verdict, over(&memory)));
+        let pod = Arc::new(trimmed(pod));
+        let standing = standing(&memory, memory.verdict.clone(), over(&memory));
+        let view = Box::new(PodView::of(&pod, &costs, standing));
         Ledger {
-            pod: Arc::new(trimmed(pod)),
+            pod,
             memory,
             observed: Observed::default(),
             tickets: Vec::new(),
@@ -290,7 +291,10 @@ impl Ledger {
             .map(|action| (self.begin(&action.key, now), action))
             .collect();
         let terminal = over(&self.memory);
-        if self.memory.verdict != self.view.verdict || terminal != self.view.terminal {
+        let ending = self.memory.terminating.as_ref().map(|end| end.cause);
+        if self.memory.verdict != self.view.verdict
+            || (terminal, ending) != (self.view.terminal, self.view.ending)
+        {
             self.refresh(terminal);
         }
         let same = self
@@ -341,7 +345,16 @@ impl Ledger {
 
     fn refresh(&mut self, terminal: bool) {
         let verdict = self.memory.verdict.clone().or(self.view.verdict.take());
-        *self.view = PodView::of(&self.pod, &self.costs, verdict, terminal);
+        let standing = standing(&self.memory, verdict, terminal);
+        *self.view = PodView::of(&self.pod, &self.costs, standing);
+    }
+}
+
+fn standing(memory: &Memory, verdict: Option<Verdict>, terminal: bool) -> Standing {
+    Standing {
+        verdict,
+        terminal,
+        ending: memory.terminating.as_ref().map(|end| end.cause),
     }
 }
 

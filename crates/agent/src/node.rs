@@ -35,14 +35,15 @@ pub(crate) async fn work(inner: Arc<Inner>) {
 }
 
 fn decide(inner: &Inner, now: Timestamp) -> Option<Timestamp> {
-    let (ready, shutdown) = {
+    let (shutdown, object, memory) = {
         let table = inner.table();
-        (table.sources_ready, table.shutdown)
+        if !table.sources_ready {
+            // Admission goes by creation: a pod that a source has yet to tell may come first.
+            return None;
+        }
+        let memory = table.memory.clone();
+        (table.shutdown, table.object.clone(), memory)
     };
-    if !ready {
-        // Admission goes by creation: a pod that a source has yet to tell may come first.
-        return None;
-    }
     let slots = inner.slots();
     let pods = slots
         .iter()
@@ -50,10 +51,13 @@ fn decide(inner: &Inner, now: Timestamp) -> Option<Timestamp> {
         .collect();
     let view = NodeView {
         allocatable: inner.config.allocatable,
+        object,
         pods,
         shutdown,
+        memory,
     };
     let mut step = node_step(&view, now);
+    inner.table().memory = step.memory;
     for slot in slots {
         if let Some(verdict) = step.verdicts.remove(&slot.uid) {
             slot.tell(|ledger| ledger.judged(verdict));

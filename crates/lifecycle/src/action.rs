@@ -148,6 +148,10 @@ pub enum Cause {
     Removal,
     /// The node needs what the pod uses.
     Eviction,
+    /// The pod uses more local storage than its limits allow.
+    StorageLimit,
+    /// A critical pod needs its room.
+    Preemption,
     /// activeDeadlineSeconds has passed.
     Deadline,
     /// The node shuts down.

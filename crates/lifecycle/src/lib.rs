@@ -33,9 +33,9 @@ pub use action::{Action, Cause, Hook, Key, Kind, ProbeKind, PullPolicy, What};
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use events::{Event, EventKind};
 pub use memory::{Memory, Phase};
-pub use node::{NodeStep, NodeView, PodView, node_step};
+pub use node::{NodeMemory, NodeObject, NodeStep, NodeView, PodView, Standing, node_step};
 pub use observed::{
-    Exit, ExitKind, Failure, Image, Observed, Outcome, Output, Progress, Retry, Verdict,
+    Eviction, Exit, ExitKind, Failure, Image, Observed, Outcome, Output, Progress, Retry, Verdict,
 };
 pub use resources::{Costs, Resources};
 pub use step::{Step, step};

@@ -153,6 +153,17 @@ pub enum ExitKind {
     Lost,
 }
 
+/// For whose sake a pod has to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Eviction {
+    /// The node runs short of something.
+    Pressure,
+    /// The pod uses more local storage than its limits allow.
+    StorageLimit,
+    /// A critical pod needs the room.
+    Preemption,
+}
+
 /// What the node decides of a pod.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Verdict {
@@ -167,6 +178,8 @@ pub enum Verdict {
     },
     /// It has to go.
     Evicted {
+        /// For whose sake.
+        eviction: Eviction,
         /// Why, for the status.
         message: String,
         /// Seconds it may take.

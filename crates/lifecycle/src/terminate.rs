@@ -18,7 +18,7 @@ use crate::action::{Cause, Kind};
 use crate::containers;
 use crate::events::EventKind;
 use crate::memory::{Container, Memory, Run, Terminating};
-use crate::observed::{Progress, Verdict};
+use crate::observed::{Eviction, Progress, Verdict};
 use crate::plan::{Plan, key};
 use crate::spec::{self, Member, Role};
 use crate::stop;
@@ -59,13 +59,22 @@ pub(crate) fn called(plan: &mut Plan<'_>, memory: &mut Memory) {
     }
     match &plan.observed.verdict {
         Some(Verdict::Evicted {
+            eviction,
             message,
             grace_seconds,
         }) => {
-            let failed = Some(("Evicted".to_owned(), message.clone()));
+            let (cause, reason) = match eviction {
+                Eviction::Pressure => (Cause::Eviction, "Evicted"),
+                Eviction::StorageLimit => (Cause::StorageLimit, "Evicted"),
+                Eviction::Preemption => (Cause::Preemption, "Preempting"),
+            };
+            if memory.terminating.is_none() {
+                plan.tell(EventKind::Warning, reason, message.clone());
+            }
+            let failed = Some((reason.to_owned(), message.clone()));
             let call = Call {
                 failed,
-                ..by_node(Cause::Eviction, *grace_seconds)
+                ..by_node(cause, *grace_seconds)
             };
             enter(plan, memory, call);
         }

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use agent::{Effects, Guest, Ledger, Ticket, Turn};
 use jiff::Timestamp;
 use lifecycle::{
-    Action, Checkpoint, Costs, ExitKind, Failure, Key, Kind, NodeView, Output, Resources, Retry,
-    Verdict, What, node_step,
+    Action, Checkpoint, Costs, ExitKind, Failure, Key, Kind, NodeMemory, NodeView, Output,
+    Resources, Retry, Verdict, What, node_step,
 };
 
 use crate::chance::Chance;
@@ -42,6 +42,8 @@ pub(crate) struct Node {
     pub(crate) disk: BTreeMap<u32, Checkpoint>,
     pub(crate) save_failures: u32,
     pub(crate) shutdown: Option<u32>,
+    /// What the node's decisions remember; it goes with the agent.
+    memory: NodeMemory,
     /// How often each action was asked for, over all lives: chance goes by that.
     asked: BTreeMap<(u32, Key), u32>,
 }
@@ -581,6 +583,7 @@ impl World<'_> {
         self.node.sources_ready = false;
         self.node.guests_known = false;
         self.node.workers.clear();
+        self.node.memory = NodeMemory::default();
         self.node.unseen.clear();
         self.at(away, Happening::AgentUp);
         Ok(())
@@ -734,8 +737,15 @@ impl World<'_> {
             allocatable: self.scenario.allocatable,
             pods,
             shutdown: self.node.shutdown,
+            object: None,
+            memory: self.node.memory.clone(),
         };
         let mut step = node_step(&view, self.now);
+        self.node.memory = std::mem::take(&mut step.memory);
+        if let Some(at) = step.wake_at {
+            let life = self.node.life;
+            self.at_time(at, Happening::Judge { life });
+        }
         let ids: Vec<u32> = self.node.workers.keys().copied().collect();
         for id in ids {
             let Some(verdict) = step.verdicts.remove(&format!("uid-{id}")) else {
@@ -753,11 +763,22 @@ impl World<'_> {
     /// What is admitted fits.
     fn overcommitted(&self) -> Result<(), Broken> {
         let mut used = Resources::default();
+        let mut ports = BTreeSet::new();
         for worker in self.node.workers.values() {
             let view = worker.ledger.view();
             let admitted = worker.ledger.memory().verdict == Some(Verdict::Admitted);
-            if admitted && !view.terminal {
-                used = used.plus(view.requests);
+            if !admitted || view.terminal {
+                continue;
+            }
+            used = used.plus(view.requests);
+            let spec = view.pod.spec.iter();
+            let all = spec
+                .flat_map(|spec| &spec.containers)
+                .flat_map(|one| &one.ports);
+            for port in all.flatten().filter_map(|port| port.host_port) {
+                if !ports.insert(port) {
+                    return broken("a port of the node is one pod's", port.to_string());
+                }
             }
         }
         let all = &self.scenario.allocatable;

@@ -9,7 +9,7 @@ use std::fmt;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodStatus};
 use lifecycle::memory::{Ended, Terminating};
-use lifecycle::{Action, Cause, Kind, Memory, What};
+use lifecycle::{Action, Cause, Kind, Memory, Verdict, What};
 
 use crate::machine::Machine;
 use crate::validation;
@@ -64,6 +64,7 @@ impl fmt::Display for Violation {
 pub(crate) struct Witness {
     containers: BTreeMap<String, Seen>,
     terminating: Option<Terminating>,
+    verdict: Option<Verdict>,
     last: Option<PodStatus>,
     /// A failure was dealt to it that no retry helps.
     pub(crate) hopeless: bool,
@@ -112,6 +113,11 @@ impl Witness {
     }
 
     fn sticky(&mut self, memory: &Memory) -> Result<(), Broken> {
+        if self.verdict.is_some() && self.verdict != memory.verdict {
+            let detail = format!("{:?} became {:?}", self.verdict, memory.verdict);
+            return broken("a verdict stands", detail);
+        }
+        self.verdict.clone_from(&memory.verdict);
         if let Some(old) = &self.terminating {
             match &memory.terminating {
                 None => return broken("terminating is sticky", "it lives again"),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    Container, Pod, PodCondition, PodSpec, PodStatus, ResourceRequirements,
+    Container, ContainerPort, Pod, PodCondition, PodSpec, PodStatus, ResourceRequirements,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
@@ -94,7 +94,7 @@ impl Scenario {
                 Planned {
                     id,
                     after,
-                    pod: pod(id, &mut chance),
+                    pod: pod(seed, id, &mut chance),
                 }
             })
             .collect();
@@ -145,9 +145,9 @@ fn trouble(pods: u32, chance: &mut Chance) -> Trouble {
     }
 }
 
-fn pod(id: u32, chance: &mut Chance) -> Pod {
+fn pod(seed: u64, id: u32, chance: &mut Chance) -> Pod {
     let policy = chance.pick(["Always", "OnFailure", "Never"], "Always");
-    let containers = (0..chance.pick([1, 1, 1, 2, 3], 1))
+    let containers: Vec<Container> = (0..chance.pick([1, 1, 1, 2, 3], 1))
         .map(|n| container(format!("c{n}"), chance))
         .collect();
     let inits: Vec<Container> = (0..chance.pick([0, 0, 0, 1, 2, 3], 0))
@@ -166,6 +166,19 @@ fn pod(id: u32, chance: &mut Chance) -> Pod {
         .into_iter()
         .flatten()
         .any(|one| one.resources.is_some());
+    let mut containers = containers;
+    // Drawn apart: what the pod is else does not change with it.
+    let mut apart = Chance::of(seed, ("node", id));
+    if apart.percent(15)
+        && let Some(one) = containers.first_mut()
+    {
+        one.ports = Some(vec![ContainerPort {
+            container_port: 80,
+            host_port: Some(apart.pick([8080, 8081], 8080)),
+            ..ContainerPort::default()
+        }]);
+    }
+    let priority = apart.percent(10).then_some(2_000_000_000);
     let second = BEGIN + i64::from(chance.below(3));
     let created = Time(Timestamp::from_second(second).unwrap_or_default());
     Pod {
@@ -185,6 +198,7 @@ fn pod(id: u32, chance: &mut Chance) -> Pod {
             termination_grace_period_seconds: Some(chance.pick([0, 1, 2, 5, 10, 30], 30)),
             active_deadline_seconds: chance.percent(10).then(|| chance.between(1, 90)),
             node_name: Some("node".to_owned()),
+            priority,
             ..PodSpec::default()
         }),
         // As the API server and the scheduler leave it.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use jiff::{SignedDuration, Timestamp};
-use lifecycle::Verdict;
+use lifecycle::{Eviction, Verdict};
 
 use crate::api::Api;
 use crate::coverage::Coverage;
@@ -301,6 +301,7 @@ impl<'a> World<'a> {
             Trouble::Evict(id, grace_seconds) => self.evict(
                 id,
                 Verdict::Evicted {
+                    eviction: Eviction::Pressure,
                     message: "The node was low on resource: memory.".to_owned(),
                     grace_seconds,
                 },

@@ -3,6 +3,7 @@
 
 mod describe;
 mod guests;
+mod object;
 mod volumes;
 
 use std::sync::Arc;
@@ -63,7 +64,7 @@ async fn node(args: Args, dirs: Dirs) -> anyhow::Result<()> {
     let site = Site::of(&args, &access, &host.budget().await?)?;
     access.for_node(&site.description.name)?;
     let health = watch::Sender::new(Health::default());
-    heart(access.clone(), &site, health.subscribe())?;
+    let heard = heart(access.clone(), &site, health.subscribe())?;
 
     let client = access
         .pods()
@@ -82,6 +83,8 @@ async fn node(args: Args, dirs: Dirs) -> anyhow::Result<()> {
         clock: clock.clone(),
     };
     let agent = started(&site, ports).await?;
+    agent.node_seen(object::registered(&site.description));
+    tokio::spawn(object::follow(agent.clone(), heard));
     let volumes = Arc::new(Volumes::new(hands.clone()));
     let guests = Guests::new(dirs, hands, agent.clone(), clock, health);
     let guests = tokio::spawn(guests.follow());
@@ -159,21 +162,25 @@ async fn guest_host(dirs: &Dirs) -> anyhow::Result<Remote> {
 }
 
 /// The lease and the Node's status, on a thread that nothing else can keep busy.
-fn heart(access: Access, site: &Site, health: watch::Receiver<Health>) -> anyhow::Result<()> {
+fn heart(
+    access: Access,
+    site: &Site,
+    health: watch::Receiver<Health>,
+) -> anyhow::Result<watch::Receiver<heartbeat::State>> {
     let description = site.description.clone();
     description.check()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
+    let (state, heard) = watch::channel(heartbeat::State::default());
     let beat = move || {
-        let state = watch::Sender::new(heartbeat::State::default());
         let Err(error) = runtime.block_on(heartbeat::run(&access, description, health, state));
         tracing::error!(%error, "the heartbeat ended: no client can be made of the kubeconfig");
     };
     std::thread::Builder::new()
         .name("heartbeat".to_owned())
         .spawn(beat)?;
-    Ok(())
+    Ok(heard)
 }
 
 impl Node {

@@ -88,12 +88,19 @@ fn condition(plan: &Plan<'_>, memory: &mut Memory, name: &str, says: Says) -> Po
 /// The node ends a pod that did nothing wrong: Jobs may count that apart.
 fn disruption(memory: &Memory) -> Option<Says> {
     let ending = memory.terminating.as_ref()?;
-    let by_node = matches!(ending.cause, Cause::Eviction | Cause::Shutdown);
-    let (_, message) = ending.failed.as_ref().filter(|_| by_node)?;
+    let (_, message) = ending.failed.as_ref()?;
+    let message = match ending.cause {
+        Cause::Eviction | Cause::Shutdown => message.clone(),
+        Cause::Preemption => {
+            "Pod was preempted by Kubelet to accommodate a critical pod.".to_owned()
+        }
+        // A pod that passes its own limits did something wrong (`localStorageEviction`).
+        _ => return None,
+    };
     Some(Says {
         status: true,
         reason: Some("TerminationByKubelet"),
-        message: Some(message.clone()),
+        message: Some(message),
     })
 }
 

@@ -6,7 +6,7 @@
 mod conditions;
 mod containers;
 mod phase;
-mod qos;
+pub(crate) mod qos;
 
 use k8s_openapi::api::core::v1::{HostIP, PodIP, PodStatus};
 

@@ -129,6 +129,7 @@ fn apply(world: &mut World, happening: &Happening) {
         Happening::Evict(grace_seconds) => {
             let message = "low on memory".to_owned();
             let verdict = Verdict::Evicted {
+                eviction: Eviction::Pressure,
                 message,
                 grace_seconds: *grace_seconds,
             };

@@ -440,6 +440,7 @@ fn an_eviction_and_a_shutdown_fail_the_pod_in_the_kubelets_words() {
     for (verdict, reason) in [
         (
             Verdict::Evicted {
+                eviction: Eviction::Pressure,
                 message: "low on memory".into(),
                 grace_seconds: 0,
             },

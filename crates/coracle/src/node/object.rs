@@ -1,0 +1,43 @@
+//! What admission reads of the Node's object, from the heartbeat, which fetches it every 10 s.
+
+use std::sync::Arc;
+
+use agent::Agent;
+use cluster::NodeDescription;
+use cluster::heartbeat::State;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Node;
+use lifecycle::NodeObject;
+use tokio::sync::watch;
+
+/// As it is registered: what counts until the API server has told (`initialNode` of the kubelet).
+pub(super) fn registered(description: &NodeDescription) -> NodeObject {
+    NodeObject {
+        name: description.name.clone(),
+        labels: description.labels(),
+        taints: description.taints(),
+        seen: Timestamp::MIN,
+    }
+}
+
+/// Tells the agent of each Node that is fetched, as long as there is a heartbeat.
+pub(super) async fn follow(agent: Arc<Agent>, mut heard: watch::Receiver<State>) {
+    while heard.changed().await.is_ok() {
+        let seen = Timestamp::now();
+        let node = heard.borrow_and_update().node.clone();
+        if let Some(node) = node {
+            agent.node_seen(seen_as(&node, seen));
+        }
+    }
+}
+
+fn seen_as(node: &Node, seen: Timestamp) -> NodeObject {
+    let meta = &node.metadata;
+    let taints = node.spec.as_ref().and_then(|spec| spec.taints.clone());
+    NodeObject {
+        name: meta.name.clone().unwrap_or_default(),
+        labels: meta.labels.clone().unwrap_or_default(),
+        taints: taints.unwrap_or_default(),
+        seen,
+    }
+}

@@ -1,0 +1,223 @@
+//! What no pod can decide alone: who is admitted, and the node's shutdown.
+//!
+//! A verdict that was given stands. Pods that were never judged are judged in the order of their
+//! creation (then of their UIDs), each against what those admitted before it hold. Must not know:
+//! anything of a pod that is not in its [`PodView`], nor how a fact was found out.
+
+mod admit;
+mod affinity;
+mod ports;
+mod preempt;
+mod rank;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Pod, Taint};
+
+use crate::action::Cause;
+use crate::observed::Verdict;
+use crate::resources::{Costs, Resources};
+use crate::unsupported;
+
+/// The node and its pods, at one instant.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NodeView {
+    /// What pods may use together.
+    pub allocatable: Resources,
+    /// The Node's object as last seen; `None` where there is none, and nothing is asked of it.
+    pub object: Option<NodeObject>,
+    /// Every pod that is here, in any order.
+    pub pods: Vec<PodView>,
+    /// The node shuts down: each pod that is not over gets this many seconds.
+    pub shutdown: Option<u32>,
+    /// What the step before this one has remembered.
+    pub memory: NodeMemory,
+}
+
+/// What admission reads of the Node.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NodeObject {
+    /// `metadata.name`
+    pub name: String,
+    /// `metadata.labels`
+    pub labels: BTreeMap<String, String>,
+    /// `spec.taints`
+    pub taints: Vec<Taint>,
+    /// When it was so.
+    pub seen: Timestamp,
+}
+
+/// What has to be remembered between steps. It need not survive the agent: what was decided of a
+/// pod is in the pod's own checkpoint as soon as it has an effect.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NodeMemory {
+    /// Verdicts that end a pod, by UID, until the pod is over.
+    pub sentences: BTreeMap<String, Verdict>,
+    /// Pods that the Node's labels don't fit, by UID, since when: they wait for labels that are as new.
+    pub unfit_since: BTreeMap<String, Timestamp>,
+}
+
+/// A pod, as `node_step` needs it.
+#[derive(Clone, Debug)]
+pub struct PodView {
+    /// `metadata.uid`.
+    pub uid: String,
+    /// `metadata.creationTimestamp`.
+    pub created: Timestamp,
+    /// The object, as last given.
+    pub pod: Arc<Pod>,
+    /// What it asks for.
+    pub requests: Resources,
+    /// What was decided of it before, from [`crate::Memory::verdict`]: it stands.
+    pub verdict: Option<Verdict>,
+    /// It is over: nothing of it runs or will. It holds nothing of the node.
+    pub terminal: bool,
+    /// It is being ended, for this cause.
+    pub ending: Option<Cause>,
+    /// It asks for what can't be had here, whatever is free: reason and message.
+    pub unfit: Option<(String, String)>,
+}
+
+/// What the pod's own worker has decided so far.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Standing {
+    /// See [`PodView::verdict`].
+    pub verdict: Option<Verdict>,
+    /// See [`PodView::terminal`].
+    pub terminal: bool,
+    /// See [`PodView::ending`].
+    pub ending: Option<Cause>,
+}
+
+/// What is decided.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NodeStep {
+    /// By UID. A pod without one waits.
+    pub verdicts: BTreeMap<String, Verdict>,
+    /// To be given to the next step.
+    pub memory: NodeMemory,
+    /// When to ask again with nothing changed.
+    pub wake_at: Option<Timestamp>,
+}
+
+/// All that `node_step` reads is the same; of the Pod that leaves its status out, which changes often.
+impl PartialEq for PodView {
+    fn eq(&self, other: &PodView) -> bool {
+        let meta = |pod: &Pod| {
+            let meta = &pod.metadata;
+            (
+                meta.labels.clone(),
+                meta.annotations.clone(),
+                meta.deletion_timestamp.clone(),
+            )
+        };
+        let same_pod = || {
+            Arc::ptr_eq(&self.pod, &other.pod)
+                || (self.pod.spec == other.pod.spec && meta(&self.pod) == meta(&other.pod))
+        };
+        (&self.uid, self.created, self.requests) == (&other.uid, other.created, other.requests)
+            && (&self.verdict, self.terminal, self.ending, &self.unfit)
+                == (&other.verdict, other.terminal, other.ending, &other.unfit)
+            && same_pod()
+    }
+}
+
+impl PodView {
+    /// Of a Pod, of which so much is decided.
+    pub fn of(pod: &Arc<Pod>, costs: &Costs, standing: Standing) -> PodView {
+        let meta = &pod.metadata;
+        let created = meta
+            .creation_timestamp
+            .as_ref()
+            .map_or(Timestamp::UNIX_EPOCH, |time| time.0);
+        let Standing {
+            verdict,
+            terminal,
+            ending,
+        } = standing;
+        PodView {
+            uid: meta.uid.clone().unwrap_or_default(),
+            created,
+            requests: Resources::requested(pod, costs),
+            unfit: if verdict.is_none() {
+                unsupported::refusal(pod)
+            } else {
+                None
+            },
+            pod: Arc::clone(pod),
+            verdict,
+            terminal,
+            ending,
+        }
+    }
+
+    /// It was admitted and is not over.
+    fn is_active(&self) -> bool {
+        let refused = matches!(self.verdict, None | Some(Verdict::Refused { .. }));
+        !refused && !self.terminal
+    }
+
+    /// It waits for its first verdict, and is not to end in any case.
+    fn is_new(&self) -> bool {
+        let deleted = self.pod.metadata.deletion_timestamp.is_some();
+        self.verdict.is_none() && !self.terminal && self.ending.is_none() && !deleted
+    }
+}
+
+/// Decides for each pod of the view. Pure: the same arguments give the same answer.
+pub fn node_step(view: &NodeView, now: Timestamp) -> NodeStep {
+    let mut step = NodeStep {
+        memory: view.memory.clone(),
+        ..NodeStep::default()
+    };
+    forget(view, &mut step.memory);
+    admit::judge(view, now, &mut step);
+    for pod in view.pods.iter().filter(|pod| pod.verdict.is_some()) {
+        let verdict = standing(view, pod, &step.memory);
+        step.verdicts
+            .extend(verdict.map(|it| (pod.uid.clone(), it)));
+    }
+    step
+}
+
+impl NodeStep {
+    /// Ask again then, at the latest.
+    fn wake(&mut self, at: Timestamp) {
+        self.wake_at = Some(self.wake_at.map_or(at, |known| known.min(at)));
+    }
+}
+
+/// Drops what is remembered of pods that are over or gone.
+fn forget(view: &NodeView, memory: &mut NodeMemory) {
+    if memory.sentences.is_empty() && memory.unfit_since.is_empty() {
+        return;
+    }
+    let alive: std::collections::BTreeSet<&str> = view
+        .pods
+        .iter()
+        .filter(|pod| !pod.terminal)
+        .map(|pod| pod.uid.as_str())
+        .collect();
+    memory
+        .sentences
+        .retain(|uid, _| alive.contains(uid.as_str()));
+    memory
+        .unfit_since
+        .retain(|uid, _| alive.contains(uid.as_str()));
+}
+
+/// A verdict that was given, or what ends a pod that lives.
+fn standing(view: &NodeView, pod: &PodView, memory: &NodeMemory) -> Option<Verdict> {
+    let lives = pod.verdict == Some(Verdict::Admitted) && !pod.terminal;
+    if let Some(sentence) = memory.sentences.get(&pod.uid).filter(|_| lives) {
+        return Some(sentence.clone());
+    }
+    match view.shutdown {
+        Some(grace_seconds) if lives => Some(Verdict::Shutdown { grace_seconds }),
+        _ => pod.verdict.clone(),
+    }
+}

@@ -1,0 +1,88 @@
+//! `node_step` on its own: one question a test.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+mod admit;
+mod place;
+mod preempt;
+
+use super::*;
+
+/// A Pod of that JSON: what `spec` has beside its container, and metadata if need be.
+fn object(json: &str) -> Arc<Pod> {
+    let mut pod: Pod = serde_json::from_str(json).unwrap();
+    let spec = pod.spec.get_or_insert_default();
+    if spec.containers.is_empty() {
+        spec.containers.push(k8s_openapi::api::core::v1::Container {
+            name: "c".to_owned(),
+            ..Default::default()
+        });
+    }
+    Arc::new(pod)
+}
+
+/// A new pod of that age with that object.
+fn with(uid: &str, created: i64, json: &str) -> PodView {
+    let mut view = PodView::of(&object(json), &Costs::default(), Standing::default());
+    view.uid = uid.to_owned();
+    view.created = Timestamp::from_second(created).unwrap();
+    view
+}
+
+/// A new pod that asks for some CPU, and for what each pod takes.
+fn pod(uid: &str, created: i64, cpu_milli: u64) -> PodView {
+    PodView {
+        requests: Resources {
+            cpu_milli,
+            pods: 1,
+            mappings: 2,
+            descriptors: 3,
+            ..Resources::default()
+        },
+        ..with(uid, created, "{}")
+    }
+}
+
+/// It was admitted before.
+fn admitted(pod: PodView) -> PodView {
+    PodView {
+        verdict: Some(Verdict::Admitted),
+        ..pod
+    }
+}
+
+fn node() -> Resources {
+    Resources {
+        cpu_milli: 800,
+        memory: 1 << 30,
+        pods: 10,
+        mappings: 100,
+        descriptors: 100,
+        ephemeral_storage: 0,
+    }
+}
+
+/// Decides, whatever the order in which the pods are given.
+fn step(view: &NodeView, now: Timestamp) -> NodeStep {
+    let decided = node_step(view, now);
+    let mut reversed = view.clone();
+    reversed.pods.reverse();
+    assert_eq!(node_step(&reversed, now), decided, "the order given counts");
+    decided
+}
+
+fn decide(allocatable: Resources, pods: Vec<PodView>) -> BTreeMap<String, Verdict> {
+    let view = NodeView {
+        allocatable,
+        pods,
+        ..NodeView::default()
+    };
+    step(&view, Timestamp::UNIX_EPOCH).verdicts
+}
+
+/// Reason and message of a refusal.
+fn refusal(verdict: &Verdict) -> (&str, &str) {
+    match verdict {
+        Verdict::Refused { reason, message } => (reason, message),
+        other => panic!("{other:?}"),
+    }
+}
