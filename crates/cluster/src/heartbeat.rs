@@ -1,4 +1,4 @@
-//! Registers the Node and keeps it alive: its lease every 10 s, its status on change and every five minutes.
+//! Registers the Node and keeps it alive, in its [`Rhythm`]: its lease, and its status on change and now and then.
 //!
 //! [`run`] belongs on a runtime and a thread of its own: nothing that pods do may delay a renewal.
 
@@ -25,14 +25,41 @@ use crate::register::Registrar;
 
 /// Where the leases of nodes live.
 const NAMESPACE: &str = "kube-node-lease";
-/// For how long a renewal holds.
-const LEASE_SECONDS: i32 = 40;
-/// How often the lease is renewed and the status computed.
-const INTERVAL: Duration = Duration::from_secs(10);
-/// How often an unchanged status is patched all the same, give or take half.
-const REPORT: Duration = Duration::from_secs(300);
 /// Renewals tried again without a pause.
 const IMMEDIATE: u32 = 5;
+
+/// How often what is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rhythm {
+    /// For how many seconds a renewal of the lease holds; it is renewed after a quarter of that
+    /// (`nodeLeaseRenewIntervalFraction` of the kubelet).
+    pub lease_seconds: u32,
+    /// How often the status is computed.
+    pub update: Duration,
+    /// How often an unchanged status is patched all the same, give or take half.
+    pub report: Duration,
+}
+
+impl Default for Rhythm {
+    /// The kubelet's: 40 s, 10 s, 5 min.
+    fn default() -> Rhythm {
+        Rhythm {
+            lease_seconds: 40,
+            update: Duration::from_secs(10),
+            report: Duration::from_secs(300),
+        }
+    }
+}
+
+impl Rhythm {
+    fn report_after(self) -> Duration {
+        self.report.mul_f64(rand::rng().random_range(0.5..1.5))
+    }
+
+    fn renew_after(self) -> Duration {
+        Duration::from_secs(u64::from(self.lease_seconds)) / 4
+    }
+}
 
 /// What the API server knows of this node, for the log and for health checks.
 #[derive(Debug, Clone, Default)]
@@ -54,14 +81,15 @@ pub struct State {
 pub async fn run(
     access: &Access,
     description: NodeDescription,
+    rhythm: Rhythm,
     health: watch::Receiver<Health>,
     state: watch::Sender<State>,
 ) -> kube::Result<Infallible> {
     let client = access.heartbeats()?;
-    let lease = Renewer::new(client.clone(), &description.name);
+    let lease = Renewer::new(client.clone(), &description.name, rhythm);
     let server = access.server();
     tracing::info!(node = description.name, server, "registering");
-    let mut reporter = Reporter::new(Registrar::new(client, description), health, &state);
+    let mut reporter = Reporter::new(Registrar::new(client, description), rhythm, health, &state);
     reporter.register().await;
     tokio::select! {
         never = reporter.report() => match never {},
@@ -72,6 +100,7 @@ pub async fn run(
 /// Keeps the Node's status.
 struct Reporter<'a> {
     registrar: Registrar,
+    rhythm: Rhythm,
     health: watch::Receiver<Health>,
     state: &'a watch::Sender<State>,
     outage: Outage,
@@ -84,11 +113,13 @@ struct Reporter<'a> {
 impl<'a> Reporter<'a> {
     fn new(
         registrar: Registrar,
+        rhythm: Rhythm,
         health: watch::Receiver<Health>,
         state: &'a watch::Sender<State>,
     ) -> Self {
         Reporter {
             registrar,
+            rhythm,
             health,
             state,
             outage: Outage::of("node status"),
@@ -127,11 +158,11 @@ impl<'a> Reporter<'a> {
         }
     }
 
-    /// Computes the status every 10 s and whenever health turns; patches it when it differs or is due.
+    /// Computes the status in its rhythm and whenever health turns; patches it when it differs or is due.
     async fn report(&mut self) -> Infallible {
-        let mut ticks = tokio::time::interval(INTERVAL);
+        let mut ticks = tokio::time::interval(self.rhythm.update);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut due = Instant::now() + report_after();
+        let mut due = Instant::now() + self.rhythm.report_after();
         let mut backoff = Backoff::calls();
         loop {
             let health = self.health.borrow_and_update().clone();
@@ -140,7 +171,7 @@ impl<'a> Reporter<'a> {
                     self.outage.answered();
                     backoff.reset();
                     if patched {
-                        due = Instant::now() + report_after();
+                        due = Instant::now() + self.rhythm.report_after();
                     }
                     self.state.send_modify(|state| state.waiting = None);
                 }
@@ -225,28 +256,26 @@ impl<'a> Reporter<'a> {
     }
 }
 
-fn report_after() -> Duration {
-    REPORT.mul_f64(rand::rng().random_range(0.5..1.5))
-}
-
 /// Keeps the lease.
 struct Renewer {
     api: Api<Lease>,
     name: String,
+    rhythm: Rhythm,
     outage: Outage,
 }
 
 impl Renewer {
-    fn new(client: Client, name: &str) -> Renewer {
+    fn new(client: Client, name: &str, rhythm: Rhythm) -> Renewer {
         Renewer {
             api: Api::namespaced(client, NAMESPACE),
             name: name.to_owned(),
+            rhythm,
             outage: Outage::of("node lease"),
         }
     }
 
     async fn renew_for_ever(&self, state: &watch::Sender<State>) -> Infallible {
-        let mut ticks = tokio::time::interval(INTERVAL);
+        let mut ticks = tokio::time::interval(self.rhythm.renew_after());
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut lease = None;
         loop {
@@ -335,7 +364,7 @@ impl Renewer {
         let spec = lease.spec.unwrap_or_default();
         lease.spec = Some(LeaseSpec {
             holder_identity: Some(self.name.clone()),
-            lease_duration_seconds: Some(LEASE_SECONDS),
+            lease_duration_seconds: i32::try_from(self.rhythm.lease_seconds).ok(),
             renew_time: Some(MicroTime(Timestamp::now())),
             ..spec
         });

@@ -31,6 +31,8 @@ pub struct NodeDescription {
     pub labels: BTreeMap<String, String>,
     /// Taints beyond [`taint`]. Like it they can be set only when the Node is created.
     pub taints: Vec<Taint>,
+    /// `spec.providerID`, which is set when the Node is created.
+    pub provider_id: Option<String>,
     /// All that the machine, or this node's share of it, has.
     pub capacity: Amounts,
     /// What of it pods may ask for.
@@ -165,6 +167,7 @@ impl NodeDescription {
         };
         let spec = NodeSpec {
             taints: Some(self.taints()),
+            provider_id: self.provider_id.clone(),
             ..Default::default()
         };
         Node {

@@ -18,6 +18,7 @@ fn description(address: &str) -> NodeDescription {
         version: "0.1.0".into(),
         labels: BTreeMap::from([("zone".into(), "a".into()), (ARCH.into(), "amd64".into())]),
         taints: Vec::new(),
+        provider_id: None,
         capacity: amounts,
         allocatable: amounts,
         addresses: vec![NodeAddress {

@@ -1,10 +1,63 @@
 //! A pod's `/etc/resolv.conf`, by its dnsPolicy and dnsConfig
-//! (`pkg/kubelet/network/dns/dns.go`). There is no cluster DNS to point to yet, so `ClusterFirst`
-//! is `Default`, as it is for a kubelet that was given no clusterDNS.
+//! (`pkg/kubelet/network/dns/dns.go`). Where there is no cluster DNS to point to, `ClusterFirst` is
+//! `Default`, as it is for a kubelet that was given no clusterDNS.
 
 use std::fmt::Write;
+use std::net::IpAddr;
+use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::PodSpec;
+
+/// Where a pod's names are looked up, beside what the pod itself says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Dns {
+    /// The cluster's servers; none on a machine of its own.
+    pub(crate) servers: Vec<IpAddr>,
+    /// The cluster's domain; empty if it has none.
+    pub(crate) domain: String,
+    /// The machine's resolv.conf; empty for no servers of the machine's.
+    pub(crate) resolv_conf: PathBuf,
+}
+
+impl Dns {
+    /// As the machine itself.
+    pub(crate) fn of_machine() -> Dns {
+        Dns {
+            servers: Vec::new(),
+            domain: String::new(),
+            resolv_conf: "/etc/resolv.conf".into(),
+        }
+    }
+
+    fn machine(&self) -> Resolver {
+        // A machine without the file has no resolver to hand on.
+        Resolver::parse(&std::fs::read_to_string(&self.resolv_conf).unwrap_or_default())
+    }
+
+    /// The cluster's servers alone, which ask the machine's themselves
+    /// (`generateSearchesForDNSClusterFirst`).
+    fn cluster(&self, namespace: &str) -> Resolver {
+        let mut searches = Vec::new();
+        if !self.domain.is_empty() {
+            let domain = &self.domain;
+            searches = vec![
+                format!("{namespace}.svc.{domain}"),
+                format!("svc.{domain}"),
+                domain.clone(),
+            ];
+        }
+        for search in self.machine().searches {
+            if !searches.contains(&search) {
+                searches.push(search);
+            }
+        }
+        Resolver {
+            nameservers: self.servers.iter().map(IpAddr::to_string).collect(),
+            searches,
+            options: vec!["ndots:5".to_owned()],
+        }
+    }
+}
 
 /// resolv.conf, by its three directives.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -74,13 +127,14 @@ impl Resolver {
 ///
 /// # Errors
 /// When dnsPolicy is a word that the API does not have.
-pub(crate) fn resolv_conf(spec: &PodSpec) -> Result<String, String> {
+pub(crate) fn resolv_conf(dns: &Dns, namespace: &str, spec: &PodSpec) -> Result<String, String> {
+    let known = !dns.servers.is_empty();
+    let on_host = spec.host_network == Some(true);
     let mut resolver = match spec.dns_policy.as_deref().unwrap_or("ClusterFirst") {
         "None" => Resolver::default(),
-        "Default" | "ClusterFirst" | "ClusterFirstWithHostNet" => {
-            // A machine without the file has no resolver to hand on.
-            Resolver::parse(&std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default())
-        }
+        "ClusterFirst" if known && !on_host => dns.cluster(namespace),
+        "ClusterFirstWithHostNet" if known => dns.cluster(namespace),
+        "Default" | "ClusterFirst" | "ClusterFirstWithHostNet" => dns.machine(),
         other => {
             return Err(format!(
                 "dnsPolicy {other:?} is none; use Default, ClusterFirst, ClusterFirstWithHostNet or None"
@@ -113,7 +167,7 @@ mod tests {
             }),
             ..PodSpec::default()
         };
-        let text = resolv_conf(&spec).unwrap();
+        let text = resolv_conf(&Dns::of_machine(), "default", &spec).unwrap();
         assert_eq!(
             text,
             "search svc.local\nnameserver 10.0.0.10\noptions ndots:5 edns0\n"
@@ -140,11 +194,43 @@ mod tests {
     }
 
     #[test]
+    fn cluster_first_asks_the_cluster_alone_with_the_pods_own_domains_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("resolv.conf");
+        std::fs::write(
+            &file,
+            "nameserver 1.1.1.1\nsearch corp.example cluster.local\n",
+        )
+        .unwrap();
+        let dns = Dns {
+            servers: vec!["10.0.0.10".parse().unwrap()],
+            domain: "cluster.local".into(),
+            resolv_conf: file,
+        };
+        let text = |policy: &str, on_host: bool| {
+            let spec = PodSpec {
+                dns_policy: Some(policy.into()),
+                host_network: Some(on_host),
+                ..PodSpec::default()
+            };
+            resolv_conf(&dns, "shop", &spec).unwrap()
+        };
+        let cluster = "search shop.svc.cluster.local svc.cluster.local cluster.local corp.example\n\
+                       nameserver 10.0.0.10\noptions ndots:5\n";
+        let machine = "search corp.example cluster.local\nnameserver 1.1.1.1\n";
+        assert_eq!(text("ClusterFirst", false), cluster);
+        assert_eq!(text("ClusterFirst", true), machine);
+        assert_eq!(text("ClusterFirstWithHostNet", true), cluster);
+        assert_eq!(text("Default", false), machine);
+    }
+
+    #[test]
     fn a_policy_that_is_none_is_refused() {
         let spec = PodSpec {
             dns_policy: Some("Mine".into()),
             ..PodSpec::default()
         };
-        assert!(resolv_conf(&spec).unwrap_err().contains("Mine"));
+        let refused = resolv_conf(&Dns::of_machine(), "default", &spec).unwrap_err();
+        assert!(refused.contains("Mine"));
     }
 }

@@ -34,6 +34,7 @@ pub(crate) fn description(name: &str) -> NodeDescription {
         version: "0.1.0".to_owned(),
         labels: BTreeMap::new(),
         taints: Vec::new(),
+        provider_id: None,
         capacity: amounts,
         allocatable: amounts,
         addresses: vec![NodeAddress {
@@ -56,6 +57,7 @@ pub(crate) struct Beat {
 impl Beat {
     pub(crate) fn start(access: &Access, name: &str) -> Beat {
         let (access, description) = (access.clone(), description(name));
+        let rhythm = heartbeat::Rhythm::default();
         let (health, health_seen) = watch::channel(Health::default());
         let (told, state) = watch::channel(State::default());
         let (stop, stopped) = oneshot::channel();
@@ -66,7 +68,7 @@ impl Beat {
                 .unwrap();
             runtime.block_on(async move {
                 tokio::select! {
-                    ended = heartbeat::run(&access, description, health_seen, told) => panic!("{ended:?}"),
+                    ended = heartbeat::run(&access, description, rhythm, health_seen, told) => panic!("{ended:?}"),
                     _ = stopped => {}
                 }
             });

@@ -7,35 +7,69 @@ use clap::ValueHint;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use super::quantity;
+use crate::node::config::{Labels, Pairs, Taints};
 
-/// What `coracle node` takes.
-#[derive(Debug, clap::Args)]
+/// What `coracle node` takes. What is left out is as in the file of `--config`, or else by default.
+#[derive(Clone, Debug, Default, clap::Args)]
 #[command(after_help = "\
 Examples:
   coracle node --kubeconfig /etc/coracle/kubeconfig
   coracle node --kubeconfig node.conf --node-name wasm-1 --root-dir /var/lib/coracle
+  coracle node --config node.yaml --max-pods 5000
 
 Pods reach the node by tolerating kubernetes.io/arch=wasm32-wasi:NoSchedule.")]
 pub(crate) struct Args {
+    /// A KubeletConfiguration (kubelet.config.k8s.io/v1beta1), over which flags and environment win
+    #[arg(long, value_name = "FILE", env = "CORACLE_CONFIG", value_hint = ValueHint::FilePath)]
+    pub(crate) config: Option<PathBuf>,
     /// How to reach the API server, and as whom: system:node:<name> of group system:nodes
     #[arg(long, value_name = "FILE", env = "KUBECONFIG", value_hint = ValueHint::FilePath)]
-    pub(crate) kubeconfig: PathBuf,
+    pub(crate) kubeconfig: Option<PathBuf>,
     /// The Node's name; this machine's host name if left out
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", env = "CORACLE_NODE_NAME")]
     pub(crate) node_name: Option<String>,
-    /// Where images, code, checkpoints, logs and pods' folders are kept
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/coracle", value_hint = ValueHint::DirPath)]
-    pub(crate) root_dir: PathBuf,
+    /// Where images, code, checkpoints, logs and pods' folders are kept [default: /var/lib/coracle]
+    #[arg(long, value_name = "DIR", env = "CORACLE_ROOT_DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) root_dir: Option<PathBuf>,
     /// The node's address, which its pods report; that of the default route if left out
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", env = "CORACLE_NODE_IP")]
     pub(crate) node_ip: Option<IpAddr>,
-    /// The most pods at once
-    #[arg(long, value_name = "NUMBER", default_value_t = 1000)]
-    pub(crate) max_pods: u32,
-    /// What of the machine's CPUs pods may request; all of them if left out
-    #[arg(long, value_name = "NUMBER", value_parser = quantity::cpus)]
+    /// The most pods at once [default: 1000]
+    #[arg(long, value_name = "NUMBER", env = "CORACLE_MAX_PODS")]
+    pub(crate) max_pods: Option<u32>,
+    /// How many of the machine's CPUs the node has; all of them if left out
+    #[arg(long, value_name = "NUMBER", env = "CORACLE_CPUS", value_parser = quantity::cpus)]
     pub(crate) cpus: Option<Quantity>,
-    /// What of the machine's memory pods may request; all of it if left out
-    #[arg(long, value_name = "SIZE", value_parser = quantity::memory)]
+    /// How much of the machine's memory the node has; all of it if left out
+    #[arg(long, value_name = "SIZE", env = "CORACLE_MEMORY", value_parser = quantity::memory)]
     pub(crate) memory: Option<Quantity>,
+    /// Labels of the Node: KEY=VALUE,...
+    #[arg(long, value_name = "LABELS", env = "CORACLE_NODE_LABELS")]
+    pub(crate) node_labels: Option<Labels>,
+    /// Taints that the Node is created with, beside its own: KEY=VALUE:EFFECT,...
+    #[arg(long, value_name = "TAINTS", env = "CORACLE_REGISTER_WITH_TAINTS")]
+    pub(crate) register_with_taints: Option<Taints>,
+    /// The Node's spec.providerID, when it is created
+    #[arg(long, value_name = "ID", env = "CORACLE_PROVIDER_ID")]
+    pub(crate) provider_id: Option<String>,
+    /// What is kept from pods for the system: cpu=500m,memory=1Gi,ephemeral-storage=1Gi
+    #[arg(long, value_name = "AMOUNTS", env = "CORACLE_SYSTEM_RESERVED")]
+    pub(crate) system_reserved: Option<Pairs>,
+    /// What is kept from pods for Coracle itself, likewise
+    #[arg(long, value_name = "AMOUNTS", env = "CORACLE_KUBE_RESERVED")]
+    pub(crate) kube_reserved: Option<Pairs>,
+    /// What pods must leave free: memory.available<100Mi,nodefs.available<10%
+    #[arg(long, value_name = "THRESHOLDS", env = "CORACLE_EVICTION_HARD")]
+    pub(crate) eviction_hard: Option<Pairs>,
+    /// The cluster's resolvers, for pods of dnsPolicy ClusterFirst
+    #[arg(
+        long,
+        value_name = "ADDRESSES",
+        env = "CORACLE_CLUSTER_DNS",
+        value_delimiter = ','
+    )]
+    pub(crate) cluster_dns: Option<Vec<IpAddr>>,
+    /// The cluster's domain: cluster.local
+    #[arg(long, value_name = "DOMAIN", env = "CORACLE_CLUSTER_DOMAIN")]
+    pub(crate) cluster_domain: Option<String>,
 }

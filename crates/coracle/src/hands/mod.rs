@@ -61,6 +61,8 @@ pub(crate) struct Place {
     pub(crate) objects: Arc<dyn Objects>,
     /// What pods are told that the node has.
     pub(crate) allocatable: lifecycle::Resources,
+    /// Where pods' names are looked up.
+    pub(crate) dns: crate::dns::Dns,
 }
 
 /// Executes actions.

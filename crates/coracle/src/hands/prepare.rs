@@ -96,7 +96,8 @@ impl Hands {
             })
             .collect();
         let hostname = hostname(pod);
-        let dns = dns::resolv_conf(&spec)
+        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+        let dns = dns::resolv_conf(&self.place.dns, namespace, &spec)
             .map_err(|error| failure("CreateContainerConfigError", error, false))?;
         Ok(Etc {
             hosts: Some(volume::managed_hosts(

@@ -131,6 +131,7 @@ impl Session {
             auth: image::Auth::of_environment(),
             objects: options.objects.clone(),
             allocatable: program::machine(dirs.root()),
+            dns: crate::dns::Dns::of_machine(),
         };
         let hands = Arc::new(Hands::new(
             dirs.clone(),

@@ -5,9 +5,10 @@
 //! know: what runs a pod, and which of them run.
 
 mod check;
+pub(crate) mod configuration;
 mod defaults;
 mod images;
-mod names;
+pub(crate) mod names;
 mod nearest;
 mod node;
 mod objects;

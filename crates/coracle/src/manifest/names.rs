@@ -18,7 +18,7 @@ pub(super) fn label(text: &str) -> Result<(), String> {
 }
 
 /// Labels with dots between them, at most 253 characters. Pods, ConfigMaps, Secrets.
-pub(super) fn subdomain(text: &str) -> Result<(), String> {
+pub(crate) fn subdomain(text: &str) -> Result<(), String> {
     let inside = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     let part = |part: &str| {
         part.chars().all(|c| inside(c) || c == '-')

@@ -3,13 +3,13 @@
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
 
 use anyhow::{Context, bail};
-use cluster::node::Amounts;
 use cluster::{Access, NodeDescription, machine::Machine};
 use k8s_openapi::api::core::v1::NodeAddress;
-use lifecycle::{Costs, Resources, quantity};
+use lifecycle::{Costs, Resources};
 use runtime::HostBudget;
 
-use crate::cli::node::Args;
+use super::amounts;
+use super::config::NodeConfig;
 
 /// What admission promises a container of the guest host's room, before its module is known: a
 /// guest of one memory has 7 mappings, and 6 descriptors with a log and a volume. The guest host
@@ -32,13 +32,17 @@ impl Site {
     ///
     /// # Errors
     /// When it has no address that other nodes reach.
-    pub(super) fn of(args: &Args, access: &Access, room: &HostBudget) -> anyhow::Result<Site> {
-        let name = name(args, access);
-        let ip = match args.node_ip {
+    pub(super) fn of(
+        config: &NodeConfig,
+        access: &Access,
+        room: &HostBudget,
+    ) -> anyhow::Result<Site> {
+        let name = name(config, access);
+        let ip = match config.node_ip {
             Some(ip) => ip,
             None => address_towards(&access.server())?,
         };
-        let amounts = amounts(args)?;
+        let (capacity, amounts) = amounts::of(config)?;
         let allocatable = Resources {
             cpu_milli: amounts.cpu_milli,
             memory: amounts.memory,
@@ -50,9 +54,10 @@ impl Site {
         let description = NodeDescription {
             name: name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            labels: Default::default(),
-            taints: Vec::new(),
-            capacity: amounts,
+            labels: config.node_labels.clone(),
+            taints: config.register_with_taints.clone(),
+            provider_id: config.provider_id.clone(),
+            capacity,
             allocatable: amounts,
             addresses: addresses(&name, ip),
             port: None,
@@ -69,8 +74,8 @@ impl Site {
 }
 
 /// The name that was asked for, else the one of the identity, else the machine's.
-fn name(args: &Args, access: &Access) -> String {
-    let asked = args
+fn name(config: &NodeConfig, access: &Access) -> String {
+    let asked = config
         .node_name
         .clone()
         .or_else(|| access.node().map(str::to_owned));
@@ -124,39 +129,4 @@ fn address_towards(server: &str) -> anyhow::Result<IpAddr> {
         );
     }
     Ok(ip)
-}
-
-fn amounts(args: &Args) -> anyhow::Result<Amounts> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let cpu = args.cpus.as_ref().and_then(quantity::milli);
-    let memory = args.memory.as_ref().and_then(quantity::bytes);
-    Ok(Amounts {
-        cpu_milli: cpu.unwrap_or_else(|| u64::try_from(cores).unwrap_or(1).saturating_mul(1000)),
-        memory: match memory {
-            Some(bytes) => bytes,
-            None => memory_of_machine()?,
-        },
-        pods: args.max_pods.into(),
-        ephemeral_storage: disk_of(&args.root_dir)?,
-    })
-}
-
-fn memory_of_machine() -> anyhow::Result<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").context("/proc/meminfo")?;
-    text.lines()
-        .find_map(|line| line.strip_prefix("MemTotal:"))
-        .and_then(|rest| {
-            rest.trim()
-                .trim_end_matches("kB")
-                .trim()
-                .parse::<u64>()
-                .ok()
-        })
-        .map(|kib| kib.saturating_mul(1024))
-        .context("/proc/meminfo has no MemTotal; say how much pods may request with --memory")
-}
-
-fn disk_of(root: &std::path::Path) -> anyhow::Result<u64> {
-    let stat = rustix::fs::statvfs(root).with_context(|| format!("{}", root.display()))?;
-    Ok(stat.f_blocks.saturating_mul(stat.f_frsize))
 }

@@ -1,6 +1,8 @@
 //! `coracle node`: joins a cluster, and runs the pods that are bound to it, until it is told to
 //! end. Its guests go on without it, for the next one to adopt.
 
+mod amounts;
+pub(crate) mod config;
 mod describe;
 mod guests;
 mod object;
@@ -20,10 +22,12 @@ use tokio::sync::{mpsc, watch};
 
 use crate::cli::node::Args;
 use crate::dirs::Dirs;
+use crate::dns::Dns;
 use crate::hands::{Hands, Place, PodNet, Streams};
 use crate::outlet::ClusterOutlet;
 use crate::program;
 use crate::progress::Reporter;
+use config::NodeConfig;
 use describe::Site;
 use guests::Guests;
 use volumes::Volumes;
@@ -37,14 +41,15 @@ const UNUSED: Duration = Duration::from_secs(30 * 24 * 3600);
 /// When something is wrong that no waiting heals: the kubeconfig, the root folder, the address.
 pub(crate) fn run(args: Args) -> anyhow::Result<u8> {
     program::log("info");
-    let dirs = Dirs::open(&args.root_dir)?;
+    let config = NodeConfig::of(&args)?;
+    let dirs = Dirs::open(&config.root_dir)?;
     let _lock = dirs.lock()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("agent")
         .enable_all()
         .build()?;
-    runtime.block_on(node(args, dirs))?;
+    runtime.block_on(node(config, dirs))?;
     // What still runs on a blocking thread is not worth waiting for: it is done again.
     runtime.shutdown_timeout(Duration::from_secs(1));
     Ok(0)
@@ -58,13 +63,17 @@ struct Node {
     volumes: Arc<Volumes>,
 }
 
-async fn node(args: Args, dirs: Dirs) -> anyhow::Result<()> {
-    let access = Access::load(&args.kubeconfig).await?;
+async fn node(config: NodeConfig, dirs: Dirs) -> anyhow::Result<()> {
+    let kubeconfig = config.kubeconfig.as_deref().context(
+        "no way into a cluster is known; name a kubeconfig with --kubeconfig, KUBECONFIG or the \
+         field kubeconfig of --config",
+    )?;
+    let access = Access::load(kubeconfig).await?;
     let host = Arc::new(Host::Remote(guest_host(&dirs).await?));
-    let site = Site::of(&args, &access, &host.budget().await?)?;
+    let site = Site::of(&config, &access, &host.budget().await?)?;
     access.for_node(&site.description.name)?;
     let health = watch::Sender::new(Health::default());
-    let heard = heart(access.clone(), &site, health.subscribe())?;
+    let heard = heart(access.clone(), &site, rhythm(&config), health.subscribe())?;
 
     let client = access
         .pods()
@@ -73,7 +82,7 @@ async fn node(args: Args, dirs: Dirs) -> anyhow::Result<()> {
     let recorder = Recorder::new(client.clone(), &site.description.name);
     let outlet = ClusterOutlet::new(publisher.clone(), recorder, dirs.clone());
     let objects = cluster::Objects::new(client.clone());
-    let hands = Arc::new(hands(&dirs, host, &site, objects)?);
+    let hands = Arc::new(hands(&dirs, host, &site, &config, objects)?);
     collect_code(&hands);
     let clock = Arc::new(TokioClock::default());
     let ports = Ports {
@@ -120,6 +129,7 @@ fn hands(
     dirs: &Dirs,
     host: Arc<Host>,
     site: &Site,
+    config: &NodeConfig,
     objects: cluster::Objects,
 ) -> anyhow::Result<Hands> {
     let place = Place {
@@ -131,6 +141,11 @@ fn hands(
         auth: image::Auth::of_file(&dirs.registries()),
         objects: Arc::new(objects),
         allocatable: site.allocatable,
+        dns: Dns {
+            servers: config.cluster_dns.clone(),
+            domain: config.cluster_domain.clone(),
+            resolv_conf: config.resolv_conf.clone(),
+        },
     };
     Ok(Hands::new(
         dirs.clone(),
@@ -161,10 +176,19 @@ async fn guest_host(dirs: &Dirs) -> anyhow::Result<Remote> {
     Ok(host)
 }
 
+fn rhythm(config: &NodeConfig) -> heartbeat::Rhythm {
+    heartbeat::Rhythm {
+        lease_seconds: config.node_lease_duration_seconds,
+        update: config.node_status_update_frequency.0,
+        report: config.node_status_report_frequency.0,
+    }
+}
+
 /// The lease and the Node's status, on a thread that nothing else can keep busy.
 fn heart(
     access: Access,
     site: &Site,
+    rhythm: heartbeat::Rhythm,
     health: watch::Receiver<Health>,
 ) -> anyhow::Result<watch::Receiver<heartbeat::State>> {
     let description = site.description.clone();
@@ -174,7 +198,8 @@ fn heart(
         .build()?;
     let (state, heard) = watch::channel(heartbeat::State::default());
     let beat = move || {
-        let Err(error) = runtime.block_on(heartbeat::run(&access, description, health, state));
+        let Err(error) =
+            runtime.block_on(heartbeat::run(&access, description, rhythm, health, state));
         tracing::error!(%error, "the heartbeat ended: no client can be made of the kubeconfig");
     };
     std::thread::Builder::new()

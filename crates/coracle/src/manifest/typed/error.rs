@@ -47,6 +47,9 @@ fn expected_words(expected: &str) -> String {
     let words = match expected {
         "i32" => "a whole number from -2147483648 to 2147483647",
         "i64" | "u64" | "isize" => "a whole number",
+        "u8" => "a whole number from 0 to 255",
+        "u16" => "a whole number from 0 to 65535",
+        "u32" => "a whole number from 0 to 4294967295",
         "f64" => "a number",
         "a boolean" => "true or false",
         "a string" => "a text",

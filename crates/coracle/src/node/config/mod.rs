@@ -1,0 +1,206 @@
+//! How the node is configured: the defaults, over them one file in the kubelet's own words
+//! (`KubeletConfiguration` of `kubelet.config.k8s.io/v1beta1`), over it environment and flags.
+//!
+//! A field stands in [`NodeConfig`] with its default, and takes effect; what has none here is
+//! refused with its line. To add one: the field, its default, its check, and for a flag a line in
+//! `cli/node.rs` and one in [`NodeConfig::with`]. Must not know: what comes of the values.
+
+mod address;
+mod check;
+mod flags;
+mod span;
+mod unusable;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use k8s_openapi::api::core::v1::Taint;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use serde::{Deserialize, Serialize};
+
+pub(crate) use check::Threshold;
+pub(crate) use flags::{Labels, Pairs, Taints};
+pub(crate) use span::Span;
+
+use crate::cli::node::Args;
+use crate::manifest::{Problems, Source, configuration};
+
+/// The configuration, whole: what is in force. The fields have the kubelet's names and meaning
+/// where the kubelet has them (`k8s.io/kubelet/config/v1beta1/types.go`), in the file and at
+/// `/configz`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct NodeConfig {
+    /// How to reach the API server, and as whom.
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// The Node's name; that of the identity or of the machine if there is none.
+    pub(crate) node_name: Option<String>,
+    /// Where everything is kept.
+    pub(crate) root_dir: PathBuf,
+    /// The node's address, which its pods report; that of the default route if there is none.
+    #[serde(rename = "nodeIP", deserialize_with = "address::one")]
+    pub(crate) node_ip: Option<IpAddr>,
+    /// What of the machine's CPUs the node has; all of them if there is none.
+    pub(crate) cpus: Option<Quantity>,
+    /// What of the machine's memory the node has; all of it if there is none.
+    pub(crate) memory: Option<Quantity>,
+    /// Labels of the Node beyond those every one has.
+    pub(crate) node_labels: BTreeMap<String, String>,
+    /// Taints of the Node beyond `kubernetes.io/arch`; set when it is created, and never later.
+    pub(crate) register_with_taints: Vec<Taint>,
+    /// The Node's `spec.providerID`; set when it is created.
+    #[serde(rename = "providerID")]
+    pub(crate) provider_id: Option<String>,
+    /// The most pods at once.
+    pub(crate) max_pods: u32,
+    /// What is kept for the system: `cpu`, `memory`, `ephemeral-storage`.
+    pub(crate) system_reserved: BTreeMap<String, Quantity>,
+    /// What is kept for Coracle itself, by the same names.
+    pub(crate) kube_reserved: BTreeMap<String, Quantity>,
+    /// Thresholds below which pods are evicted at once: by signal an amount or a percentage.
+    pub(crate) eviction_hard: BTreeMap<String, String>,
+    /// The cluster's resolvers, which a pod of dnsPolicy `ClusterFirst` asks.
+    #[serde(rename = "clusterDNS", deserialize_with = "address::list")]
+    pub(crate) cluster_dns: Vec<IpAddr>,
+    /// The cluster's domain, whose services a pod finds by their short names.
+    pub(crate) cluster_domain: String,
+    /// The resolv.conf that pods of dnsPolicy `Default` have; empty for none.
+    pub(crate) resolv_conf: PathBuf,
+    /// How often the Node's status is computed, and patched when it differs.
+    pub(crate) node_status_update_frequency: Span,
+    /// How often it is patched though it does not differ, give or take half.
+    pub(crate) node_status_report_frequency: Span,
+    /// For how many seconds the Node's lease holds; it is renewed after a quarter of it.
+    pub(crate) node_lease_duration_seconds: u32,
+}
+
+impl Default for NodeConfig {
+    /// The kubelet's (`pkg/kubelet/apis/config/v1beta1/defaults.go`), but for `maxPods`.
+    fn default() -> NodeConfig {
+        NodeConfig {
+            kubeconfig: None,
+            node_name: None,
+            root_dir: "/var/lib/coracle".into(),
+            node_ip: None,
+            cpus: None,
+            memory: None,
+            node_labels: BTreeMap::new(),
+            register_with_taints: Vec::new(),
+            provider_id: None,
+            max_pods: 1000,
+            system_reserved: BTreeMap::new(),
+            kube_reserved: BTreeMap::new(),
+            eviction_hard: eviction_hard(),
+            cluster_dns: Vec::new(),
+            cluster_domain: String::new(),
+            resolv_conf: "/etc/resolv.conf".into(),
+            node_status_update_frequency: Span::seconds(10),
+            node_status_report_frequency: Span::seconds(300),
+            node_lease_duration_seconds: 40,
+        }
+    }
+}
+
+/// `DefaultEvictionHard` of `pkg/kubelet/eviction/defaults_linux.go`.
+fn eviction_hard() -> BTreeMap<String, String> {
+    [
+        ("memory.available", "100Mi"),
+        ("nodefs.available", "10%"),
+        ("nodefs.inodesFree", "5%"),
+        ("imagefs.available", "15%"),
+        ("imagefs.inodesFree", "5%"),
+    ]
+    .map(|(signal, threshold)| (signal.to_owned(), threshold.to_owned()))
+    .into()
+}
+
+/// What the file is.
+const KIND: configuration::Kind<NodeConfig> = configuration::Kind {
+    version: "kubelet.config.k8s.io/v1beta1",
+    name: "KubeletConfiguration",
+    unusable: unusable::why,
+    check: check::problems,
+};
+
+/// What is wrong with what was configured by flags and environment.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.iter().map(|(field, message)| format!("{field}: {message}")).collect::<Vec<_>>().join("\n"))]
+pub(crate) struct Senseless(Vec<(String, String)>);
+
+impl NodeConfig {
+    /// Of defaults, file, environment and flags.
+    ///
+    /// # Errors
+    /// Everything that is wrong, each with the file's line or the field.
+    pub(crate) fn of(args: &Args) -> anyhow::Result<NodeConfig> {
+        let base = match &args.config {
+            Some(file) => NodeConfig::file(file)?,
+            None => NodeConfig::default(),
+        };
+        let config = base.with(args);
+        match check::problems(&config) {
+            none if none.is_empty() => Ok(config),
+            problems => Err(Senseless(problems).into()),
+        }
+    }
+
+    /// Reads a file over the defaults. Its relative paths are relative to its folder, as the
+    /// kubelet's are (`pkg/kubelet/kubeletconfig/configfiles/configfiles.go`).
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub(crate) fn file(path: &Path) -> Result<NodeConfig, Problems> {
+        let source = Source::read(path).map_err(|problem| Problems(vec![problem]))?;
+        let mut config = configuration::read(&source, &KIND)?;
+        config.resolve(&source.folder);
+        Ok(config)
+    }
+
+    /// Every path that a file may have.
+    fn resolve(&mut self, folder: &Path) {
+        let paths = self.kubeconfig.iter_mut().chain([&mut self.root_dir]);
+        for path in paths {
+            *path = folder.join(&path);
+        }
+        if !self.resolv_conf.as_os_str().is_empty() {
+            self.resolv_conf = folder.join(&self.resolv_conf);
+        }
+    }
+
+    /// With what flags and environment say.
+    fn with(mut self, args: &Args) -> NodeConfig {
+        let flags = args.clone();
+        over(&mut self.kubeconfig, flags.kubeconfig.map(Some));
+        over(&mut self.node_name, flags.node_name.map(Some));
+        over(&mut self.root_dir, flags.root_dir);
+        over(&mut self.node_ip, flags.node_ip.map(Some));
+        over(&mut self.cpus, flags.cpus.map(Some));
+        over(&mut self.memory, flags.memory.map(Some));
+        over(&mut self.node_labels, flags.node_labels.map(|l| l.0));
+        let taints = flags.register_with_taints.map(|taints| taints.0);
+        over(&mut self.register_with_taints, taints);
+        over(&mut self.provider_id, flags.provider_id.map(Some));
+        over(&mut self.max_pods, flags.max_pods);
+        over(&mut self.system_reserved, quantities(flags.system_reserved));
+        over(&mut self.kube_reserved, quantities(flags.kube_reserved));
+        over(&mut self.eviction_hard, flags.eviction_hard.map(|p| p.0));
+        over(&mut self.cluster_dns, flags.cluster_dns);
+        over(&mut self.cluster_domain, flags.cluster_domain);
+        self
+    }
+}
+
+fn over<T>(value: &mut T, flag: Option<T>) {
+    if let Some(flag) = flag {
+        *value = flag;
+    }
+}
+
+fn quantities(pairs: Option<Pairs>) -> Option<BTreeMap<String, Quantity>> {
+    let pairs = pairs?.0.into_iter();
+    Some(pairs.map(|(name, text)| (name, Quantity(text))).collect())
+}
+
+#[cfg(test)]
+mod tests;
