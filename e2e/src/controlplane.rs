@@ -73,6 +73,8 @@ impl ControlPlane {
         let folder = Folder::new()?;
         let pki = Pki::new(&folder.path().join("pki"))?;
         let ports = Ports::free()?;
+        let kubelets = Identity::new("apiserver-kubelet", &["system:masters"]);
+        pki.kubeconfig("apiserver-kubelet", &kubelets, &ports.server())?;
         let etcd = start_etcd(programs, folder.path(), ports)?;
         let apiserver = start_apiserver(programs, folder.path(), &pki, ports)?;
         let admin = pki.kubeconfig("admin", &Identity::admin(), &ports.server())?;

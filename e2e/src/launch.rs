@@ -130,11 +130,18 @@ pub(crate) fn start_apiserver(
         "--allow-privileged",
     ]);
     server.args(["--service-account-issuer", "https://kubernetes.default.svc"]);
+    // A node of documentation's address can't be reached; one that is called localhost can.
+    server.args([
+        "--kubelet-preferred-address-types",
+        "Hostname,InternalIP,ExternalIP",
+    ]);
     server.arg("--cert-dir").arg(dir.join("apiserver"));
     for (flag, file) in [
         ("--tls-cert-file", "apiserver.crt"),
         ("--tls-private-key-file", "apiserver.key"),
         ("--client-ca-file", "ca.crt"),
+        ("--kubelet-client-certificate", "apiserver-kubelet.crt"),
+        ("--kubelet-client-key", "apiserver-kubelet.key"),
         ("--service-account-key-file", "sa.pub"),
         ("--service-account-signing-key-file", "sa.key"),
     ] {

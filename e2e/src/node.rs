@@ -1,6 +1,7 @@
 //! A node binary as a process of its own, as an administrator runs it.
 
 use std::ffi::OsString;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
@@ -17,10 +18,13 @@ pub struct NodeProcess {
     log: PathBuf,
     root: PathBuf,
     arguments: Vec<OsString>,
+    port: u16,
+    healthz_port: u16,
 }
 
 impl NodeProcess {
-    /// Runs `BINARY node --kubeconfig … --node-name NAME --root-dir … ARGUMENTS` with the node's own identity.
+    /// Runs `BINARY node --kubeconfig … --node-name NAME --root-dir … ARGUMENTS` with the node's own identity, and its
+    /// ports on free ones of loopback: nodes of many tests are beside each other.
     ///
     /// The root folder belongs to the name: a node that is started again finds what it left.
     ///
@@ -39,6 +43,10 @@ impl NodeProcess {
         let mut words: Vec<OsString> = vec![binary.into(), "node".into(), "--kubeconfig".into()];
         words.extend([kubeconfig.into(), "--node-name".into(), name.into()]);
         words.extend(["--root-dir".into(), root.clone().into()]);
+        let (port, healthz_port) = free_ports()?;
+        words.extend(["--address", "127.0.0.1", "--port"].map(OsString::from));
+        words.extend([port.to_string().into(), "--healthz-port".into()]);
+        words.push(healthz_port.to_string().into());
         words.extend(arguments.iter().map(OsString::from));
         let process = run(&words, &log)?;
         Ok(NodeProcess {
@@ -46,6 +54,8 @@ impl NodeProcess {
             log,
             root,
             arguments: words,
+            port,
+            healthz_port,
         })
     }
 
@@ -78,6 +88,16 @@ impl NodeProcess {
     /// The agent's process id.
     pub fn id(&self) -> u32 {
         self.process.id()
+    }
+
+    /// The port of its kubelet API, on loopback.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The port of its plain health, on loopback.
+    pub fn healthz_port(&self) -> u16 {
+        self.healthz_port
     }
 
     /// Its root folder.
@@ -119,6 +139,13 @@ impl Drop for NodeProcess {
             let _already_gone = rustix::process::kill_process(pid, Signal::KILL);
         }
     }
+}
+
+/// Two ports of loopback that were free a moment ago. Both are held until both are known, so that they differ.
+fn free_ports() -> Result<(u16, u16)> {
+    let held = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let other = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    Ok((held.local_addr()?.port(), other.local_addr()?.port()))
 }
 
 fn run(words: &[OsString], log: &Path) -> Result<Process> {

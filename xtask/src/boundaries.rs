@@ -51,6 +51,12 @@ const RULES: &[Rule] = &[
         reason: "it speaks to the API server, and knows neither what runs pods nor the disk's layout",
     },
     Rule {
+        name: "api",
+        may_know: &["logs"],
+        must_not_reach: &["kube", "kube-client", "reqwest", ENGINE],
+        reason: "it answers for a node over a backend: who runs pods and who reaches the API server is others' affair",
+    },
+    Rule {
         name: "image",
         may_know: &[],
         must_not_reach: &[KUBERNETES[0], KUBERNETES[1], KUBERNETES[2], ENGINE],
@@ -89,7 +95,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         name: "coracle",
-        may_know: &["agent", "cluster", "image", "lifecycle", "logs", "runtime", "volume"],
+        may_know: &["agent", "api", "cluster", "image", "lifecycle", "logs", "runtime", "volume"],
         must_not_reach: &[],
         reason: "it wires; the WASI host is the runtime's affair",
     },

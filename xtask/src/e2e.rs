@@ -6,7 +6,14 @@ use crate::context::Context;
 use crate::{guests, process, setup};
 
 /// The suites that need a cluster or a control plane.
-const SUITES: [&str; 5] = ["cluster", "binary", "transitions", "images", "hosts"];
+const SUITES: [&str; 6] = [
+    "cluster",
+    "binary",
+    "kubelet",
+    "transitions",
+    "images",
+    "hosts",
+];
 
 /// Tests in real clusters.
 #[derive(Debug, clap::Args)]

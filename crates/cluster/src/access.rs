@@ -27,6 +27,7 @@ pub struct Access {
     file: PathBuf,
     config: Config,
     user: Option<String>,
+    authority: Option<PathBuf>,
 }
 
 /// Why a kubeconfig can't be used. Nothing of this heals by itself.
@@ -100,6 +101,7 @@ impl Access {
         let reader = Reader { file };
         let kubeconfig = reader.read()?;
         let names = reader.names(&kubeconfig)?;
+        let authority = names.authority(&kubeconfig);
         let config =
             Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
         let mut config = config.map_err(|error| reader.sort(&names, error))?;
@@ -125,7 +127,18 @@ impl Access {
             file: file.to_owned(),
             config,
             user,
+            authority,
         })
+    }
+
+    /// The file of the cluster's CA, where the kubeconfig names one.
+    pub fn authority_file(&self) -> Option<&Path> {
+        self.authority.as_deref()
+    }
+
+    /// The cluster's CA, in DER; empty where the kubeconfig has none.
+    pub fn authority(&self) -> Vec<Vec<u8>> {
+        self.config.root_cert.clone().unwrap_or_default()
     }
 
     /// The API server's address.

@@ -9,6 +9,7 @@
 //! - [`Publisher`] writes their status and finishes their deletion.
 //! - [`Recorder`] writes events.
 //! - [`Objects`] reads the ConfigMaps and Secrets that they refer to.
+//! - [`Reviews`] asks who somebody is, and what they may.
 //!
 //! Nothing here ends because the API server is away: it is tried again for ever, and the log says what is waited for.
 
@@ -24,6 +25,7 @@ mod outage;
 pub mod pods;
 pub mod publisher;
 mod register;
+mod reviews;
 mod status;
 
 pub use access::{Access, AccessError};
@@ -33,3 +35,4 @@ pub use node::{Health, NodeDescription};
 pub use objects::Objects;
 pub use pods::PodEvent;
 pub use publisher::Publisher;
+pub use reviews::Reviews;

@@ -15,13 +15,13 @@
 //! ```
 
 use std::fs::{File, OpenOptions};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use k8s_openapi::api::core::v1::Pod;
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 
 /// The root folder and what is where in it.
 #[derive(Clone, Debug)]
@@ -114,6 +114,16 @@ impl Dirs {
     /// A container's log folder.
     pub(crate) fn logs(&self, pod: &Pod, container: &str) -> PathBuf {
         self.pod_logs(pod).join(container)
+    }
+
+    /// Opens a container's log folder, to read from.
+    ///
+    /// # Errors
+    /// When it is not there, as before the first run, or refuses.
+    pub(crate) fn open_logs(&self, pod: &Pod, container: &str) -> std::io::Result<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = self.logs(pod, container);
+        Ok(rustix::fs::open(&folder, flags, Mode::empty())?)
     }
 
     /// Takes the root folder for this process, so that no two agents work on one.

@@ -50,7 +50,7 @@ pub use host::Host;
 pub use http::HttpSpec;
 pub use local::{Local, LocalConfig, LocalError};
 pub use remote::{Remote, RemoteError};
-pub use serve::guest_host_main;
+pub use serve::{guest_host_main, raise_descriptors};
 pub use spec::{
     ExecEnd, ExecError, ExecFds, ExecSpec, ExitKind, Exited, GuestFds, GuestId, GuestSpec,
     GuestState, HostBudget, HostError, Limits, LogSpec, MountSpec, Phase, StartError, Started,

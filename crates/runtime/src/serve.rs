@@ -29,8 +29,8 @@ use crate::spec::{
     HostError, Limits, StartError, Started, Stats,
 };
 
-pub use self::child::guest_host_main;
 pub(crate) use self::child::{Boot, Ready};
+pub use self::child::{guest_host_main, raise_descriptors};
 
 /// How long a peer may take to greet, and answers to leave at the end.
 const PATIENCE: Duration = Duration::from_secs(10);

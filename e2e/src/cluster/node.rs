@@ -31,6 +31,8 @@ impl Cluster {
         let kubeconfig = self.kubeconfig(&format!("node-{name}"), &Identity::node(&name))?;
         let mut command = host.command(&crate::binary()?);
         command.args(["node", "--node-name", &name, "--node-ip", host.ip()]);
+        // The usual ones are the kubelet's.
+        command.args(["--port", "10260", "--healthz-port", "10258"]);
         command.arg("--kubeconfig").arg(kubeconfig);
         command.arg("--root-dir").arg(&root).args(arguments);
         let process = host.run("coracle", command)?;

@@ -1,6 +1,6 @@
 //! Reads a kubeconfig's parts and puts what is wrong with them at their field.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
@@ -24,6 +24,16 @@ impl Names {
             "clusters[name={}].cluster.certificate-authority(-data)",
             self.cluster
         )
+    }
+
+    /// The file of the cluster's CA: what stands in the kubeconfig itself comes before one.
+    pub(super) fn authority(&self, config: &Kubeconfig) -> Option<PathBuf> {
+        let named = config.clusters.iter().find(|c| c.name == self.cluster)?;
+        let cluster = named.cluster.as_ref()?;
+        match &cluster.certificate_authority_data {
+            Some(_) => None,
+            None => cluster.certificate_authority.clone().map(PathBuf::from),
+        }
     }
 
     pub(super) fn user_field(&self, field: &str) -> String {

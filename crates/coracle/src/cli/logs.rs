@@ -1,14 +1,12 @@
 //! `coracle logs`: what the guests of a pod said, read from disk as `kubectl logs` shows it.
 
 use std::io::Write;
-use std::os::fd::OwnedFd;
 use std::sync::Mutex;
 
 use anyhow::{Context, bail};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::ContainerStatus;
 use logs::{Next, Options, Reader};
-use rustix::fs::{Mode, OFlags};
 
 use super::place::{self, Root};
 use crate::dirs::Dirs;
@@ -199,8 +197,8 @@ fn open(
         })?,
         false => latest(&folder).with_context(|| not_begun(found, container, status))?,
     };
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let dir: OwnedFd = rustix::fs::open(&folder, flags, Mode::empty())
+    let dir = dirs
+        .open_logs(pod, container)
         .with_context(|| format!("{}", folder.display()))?;
     let reader = Reader::open(dir, &attempt.to_string(), options.clone()).with_context(|| {
         format!(

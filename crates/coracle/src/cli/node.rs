@@ -34,6 +34,24 @@ pub(crate) struct Args {
     /// The node's address, which its pods report; that of the default route if left out
     #[arg(long, value_name = "ADDRESS", env = "CORACLE_NODE_IP")]
     pub(crate) node_ip: Option<IpAddr>,
+    /// Which of this machine's addresses the kubelet's API is served on; all of them if left out
+    #[arg(long, value_name = "ADDRESS", env = "CORACLE_ADDRESS")]
+    pub(crate) address: Option<IpAddr>,
+    /// The port of the kubelet's API, for kubectl logs and the like [default: 10250]
+    #[arg(long, value_name = "PORT", env = "CORACLE_PORT")]
+    pub(crate) port: Option<u16>,
+    /// The port of 127.0.0.1 that tells in plain HTTP at /healthz how the node is, 0 for none [default: 10248]
+    #[arg(long, value_name = "PORT", env = "CORACLE_HEALTHZ_PORT")]
+    pub(crate) healthz_port: Option<u16>,
+    /// The certificate of the kubelet's API; one that signs itself if left out
+    #[arg(long, value_name = "FILE", env = "CORACLE_TLS_CERT_FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) tls_cert_file: Option<PathBuf>,
+    /// The private key of --tls-cert-file
+    #[arg(long, value_name = "FILE", env = "CORACLE_TLS_PRIVATE_KEY_FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) tls_private_key_file: Option<PathBuf>,
+    /// The CA that signs certificates of who may use the kubelet's API; the kubeconfig's if left out
+    #[arg(long, value_name = "FILE", env = "CORACLE_CLIENT_CA_FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) client_ca_file: Option<PathBuf>,
     /// The most pods at once [default: 1000]
     #[arg(long, value_name = "NUMBER", env = "CORACLE_MAX_PODS")]
     pub(crate) max_pods: Option<u32>,

@@ -38,10 +38,7 @@ impl Site {
         room: &HostBudget,
     ) -> anyhow::Result<Site> {
         let name = name(config, access);
-        let ip = match config.node_ip {
-            Some(ip) => ip,
-            None => address_towards(&access.server())?,
-        };
+        let ip = ip(config, access)?;
         let (capacity, amounts) = amounts::of(config)?;
         let allocatable = Resources {
             cpu_milli: amounts.cpu_milli,
@@ -60,7 +57,7 @@ impl Site {
             capacity,
             allocatable: amounts,
             addresses: addresses(&name, ip),
-            port: None,
+            port: Some(config.port),
             machine: Machine::read(),
         };
         description.check()?;
@@ -70,6 +67,29 @@ impl Site {
             costs: COST,
             host_ips: vec![ip],
         })
+    }
+}
+
+impl Site {
+    /// The configuration in force, as `/configz` has it (`component-base/configz`).
+    pub(super) fn served(&self, config: &NodeConfig) -> serde_json::Value {
+        let config = NodeConfig {
+            node_name: Some(self.description.name.clone()),
+            node_ip: self.host_ips.first().copied(),
+            ..config.clone()
+        };
+        serde_json::json!({ "kubeletconfig": config.served() })
+    }
+}
+
+/// The address that was asked for, else the one that leads to the API server.
+///
+/// # Errors
+/// When there is none that other nodes reach.
+pub(super) fn ip(config: &NodeConfig, access: &Access) -> anyhow::Result<IpAddr> {
+    match config.node_ip {
+        Some(ip) => Ok(ip),
+        None => address_towards(&access.server()),
     }
 }
 

@@ -5,7 +5,10 @@ mod amounts;
 pub(crate) mod config;
 mod describe;
 mod guests;
+mod health;
+mod known;
 mod object;
+mod port;
 mod volumes;
 
 use std::sync::Arc;
@@ -30,6 +33,9 @@ use crate::progress::Reporter;
 use config::NodeConfig;
 use describe::Site;
 use guests::Guests;
+use health::Pulse;
+use known::{Also, Known};
+use port::Bound;
 use volumes::Volumes;
 
 /// How long code is kept that nothing is started from.
@@ -42,6 +48,8 @@ const UNUSED: Duration = Duration::from_secs(30 * 24 * 3600);
 pub(crate) fn run(args: Args) -> anyhow::Result<u8> {
     program::log("info");
     let config = NodeConfig::of(&args)?;
+    // Each connection to its port is one, and each log that is followed some more.
+    runtime::raise_descriptors();
     let dirs = Dirs::open(&config.root_dir)?;
     let _lock = dirs.lock()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -61,6 +69,8 @@ struct Node {
     publisher: Publisher,
     reports: mpsc::UnboundedReceiver<Report>,
     volumes: Arc<Volumes>,
+    known: Arc<Known>,
+    pulse: Arc<Pulse>,
 }
 
 async fn node(config: NodeConfig, dirs: Dirs) -> anyhow::Result<()> {
@@ -69,11 +79,26 @@ async fn node(config: NodeConfig, dirs: Dirs) -> anyhow::Result<()> {
          field kubeconfig of --config",
     )?;
     let access = Access::load(kubeconfig).await?;
+    let bound = Bound::new(&config, describe::ip(&config, &access)?).await?;
     let host = Arc::new(Host::Remote(guest_host(&dirs).await?));
     let site = Site::of(&config, &access, &host.budget().await?)?;
     access.for_node(&site.description.name)?;
     let health = watch::Sender::new(Health::default());
-    let heard = heart(access.clone(), &site, rhythm(&config), health.subscribe())?;
+    let known = Arc::new(Known::new(dirs.clone(), site.served(&config)));
+    let pulse = Pulse::new();
+    let state = watch::Sender::new(heartbeat::State::default());
+    let checks = health::checks(pulse.clone(), health.subscribe(), state.subscribe());
+    let port = bound
+        .serve(&config, &access, &site, known.clone(), checks)
+        .await?;
+    let heard = state.subscribe();
+    heart(
+        access.clone(),
+        &site,
+        rhythm(&config),
+        health.subscribe(),
+        state,
+    )?;
 
     let client = access
         .pods()
@@ -87,7 +112,10 @@ async fn node(config: NodeConfig, dirs: Dirs) -> anyhow::Result<()> {
     let clock = Arc::new(TokioClock::default());
     let ports = Ports {
         hands: hands.clone(),
-        outlet: Arc::new(outlet),
+        outlet: Arc::new(Also {
+            outlet,
+            known: known.clone(),
+        }),
         checkpoints: Arc::new(Folder::open(dirs.checkpoints())?),
         clock: clock.clone(),
     };
@@ -104,9 +132,12 @@ async fn node(config: NodeConfig, dirs: Dirs) -> anyhow::Result<()> {
         publisher,
         reports,
         volumes,
+        known,
+        pulse,
     }
     .work(watched)
     .await;
+    port.close().await;
     guests.abort();
     agent.abandon();
     ended
@@ -190,13 +221,13 @@ fn heart(
     site: &Site,
     rhythm: heartbeat::Rhythm,
     health: watch::Receiver<Health>,
-) -> anyhow::Result<watch::Receiver<heartbeat::State>> {
+    state: watch::Sender<heartbeat::State>,
+) -> anyhow::Result<()> {
     let description = site.description.clone();
     description.check()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let (state, heard) = watch::channel(heartbeat::State::default());
     let beat = move || {
         let Err(error) =
             runtime.block_on(heartbeat::run(&access, description, rhythm, health, state));
@@ -205,7 +236,7 @@ fn heart(
     std::thread::Builder::new()
         .name("heartbeat".to_owned())
         .spawn(beat)?;
-    Ok(heard)
+    Ok(())
 }
 
 impl Node {
@@ -214,8 +245,11 @@ impl Node {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut watched = std::pin::pin!(watched);
+        let mut turns = tokio::time::interval(health::TURN);
         loop {
+            self.pulse.beat();
             tokio::select! {
+                _ = turns.tick() => {}
                 Some(event) = watched.next() => self.take(event),
                 Some(Report::Gone { uid }) = self.reports.recv() => self.agent.gone(&uid),
                 Some(()) = terminate.recv() => break,
@@ -231,8 +265,9 @@ impl Node {
             PodEvent::Applied(pod) => {
                 self.publisher.observe(&pod);
                 self.volumes.applied(&pod);
-                if let Err(error) = self.agent.apply((*pod).clone()) {
-                    tracing::error!(%error, "a pod was not taken in");
+                match self.agent.apply((*pod).clone()) {
+                    Ok(()) => self.known.applied(&pod),
+                    Err(error) => tracing::error!(%error, "a pod was not taken in"),
                 }
             }
             PodEvent::Deleted(pod) => {

@@ -75,8 +75,8 @@ fn receive() -> Result<(OwnedFd, OwnedFd, OwnedFd), String> {
     Ok((boot, listener, lock))
 }
 
-/// Guests share this process's descriptors: it takes all that it is allowed.
-fn raise_descriptors() {
+/// Takes all the descriptors that this process is allowed: guests share them, or an agent's clients.
+pub fn raise_descriptors() {
     let now = getrlimit(Resource::Nofile);
     let all = Rlimit {
         current: now.maximum,

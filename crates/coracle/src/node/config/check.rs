@@ -53,6 +53,16 @@ pub(super) fn problems(config: &NodeConfig) -> Vec<(String, String)> {
     if config.max_pods == 0 {
         found.add("maxPods", "0 leaves no room for a pod; give 1 or more");
     }
+    if config.port == 0 {
+        let message = "0 can't be served: the cluster has to know the port; give 10250, or another";
+        found.add("port", message);
+    }
+    let pair = "is missing; a certificate and its private key are given together";
+    match (&config.tls_cert_file, &config.tls_private_key_file) {
+        (Some(_), None) => found.add("tlsPrivateKeyFile", pair),
+        (None, Some(_)) => found.add("tlsCertFile", pair),
+        _ => {}
+    }
     found.amount("cpus", config.cpus.as_ref());
     found.amount("memory", config.memory.as_ref());
     found.reserved("systemReserved", &config.system_reserved);

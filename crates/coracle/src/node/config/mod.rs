@@ -41,6 +41,19 @@ pub(crate) struct NodeConfig {
     /// The node's address, which its pods report; that of the default route if there is none.
     #[serde(rename = "nodeIP", deserialize_with = "address::one")]
     pub(crate) node_ip: Option<IpAddr>,
+    /// The address that the node's port is served on; all of the machine's if there is none.
+    #[serde(deserialize_with = "address::one")]
+    pub(crate) address: Option<IpAddr>,
+    /// The node's port.
+    pub(crate) port: u16,
+    /// The port of 127.0.0.1 that tells the node's health; 0 for none.
+    pub(crate) healthz_port: u16,
+    /// The certificate that the node serves with; one that signs itself if there is none.
+    pub(crate) tls_cert_file: Option<PathBuf>,
+    /// Its private key.
+    pub(crate) tls_private_key_file: Option<PathBuf>,
+    /// Who is known at the node's port.
+    pub(crate) authentication: Authentication,
     /// What of the machine's CPUs the node has; all of them if there is none.
     pub(crate) cpus: Option<Quantity>,
     /// What of the machine's memory the node has; all of it if there is none.
@@ -75,6 +88,23 @@ pub(crate) struct NodeConfig {
     pub(crate) node_lease_duration_seconds: u32,
 }
 
+/// Who is known at the node's port, beside bearers of tokens.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct Authentication {
+    /// Bearers of certificates.
+    pub(crate) x509: X509,
+}
+
+/// See [`Authentication`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct X509 {
+    /// The CA of certificates; that of the kubeconfig if there is none.
+    #[serde(rename = "clientCAFile")]
+    pub(crate) client_ca_file: Option<PathBuf>,
+}
+
 impl Default for NodeConfig {
     /// The kubelet's (`pkg/kubelet/apis/config/v1beta1/defaults.go`), but for `maxPods`.
     fn default() -> NodeConfig {
@@ -83,6 +113,12 @@ impl Default for NodeConfig {
             node_name: None,
             root_dir: "/var/lib/coracle".into(),
             node_ip: None,
+            address: None,
+            port: 10250,
+            healthz_port: 10248,
+            tls_cert_file: None,
+            tls_private_key_file: None,
+            authentication: Authentication::default(),
             cpus: None,
             memory: None,
             node_labels: BTreeMap::new(),
@@ -159,13 +195,29 @@ impl NodeConfig {
 
     /// Every path that a file may have.
     fn resolve(&mut self, folder: &Path) {
-        let paths = self.kubeconfig.iter_mut().chain([&mut self.root_dir]);
-        for path in paths {
+        let paths = [
+            &mut self.kubeconfig,
+            &mut self.tls_cert_file,
+            &mut self.tls_private_key_file,
+            &mut self.authentication.x509.client_ca_file,
+        ];
+        let paths = paths.into_iter().flatten();
+        for path in paths.chain([&mut self.root_dir]) {
             *path = folder.join(&path);
         }
         if !self.resolv_conf.as_os_str().is_empty() {
             self.resolv_conf = folder.join(&self.resolv_conf);
         }
+    }
+
+    /// As `/configz` shows it: a file again, without what there is none of.
+    pub(crate) fn served(&self) -> serde_json::Value {
+        let mut served = serde_json::to_value(self).unwrap_or_default();
+        if let Some(fields) = served.as_object_mut() {
+            fields.insert("apiVersion".to_owned(), KIND.version.into());
+            fields.insert("kind".to_owned(), KIND.name.into());
+        }
+        some(served)
     }
 
     /// With what flags and environment say.
@@ -175,6 +227,14 @@ impl NodeConfig {
         over(&mut self.node_name, flags.node_name.map(Some));
         over(&mut self.root_dir, flags.root_dir);
         over(&mut self.node_ip, flags.node_ip.map(Some));
+        over(&mut self.address, flags.address.map(Some));
+        over(&mut self.port, flags.port);
+        over(&mut self.healthz_port, flags.healthz_port);
+        over(&mut self.tls_cert_file, flags.tls_cert_file.map(Some));
+        let key = flags.tls_private_key_file.map(Some);
+        over(&mut self.tls_private_key_file, key);
+        let ca = flags.client_ca_file.map(Some);
+        over(&mut self.authentication.x509.client_ca_file, ca);
         over(&mut self.cpus, flags.cpus.map(Some));
         over(&mut self.memory, flags.memory.map(Some));
         over(&mut self.node_labels, flags.node_labels.map(|l| l.0));
@@ -194,6 +254,18 @@ impl NodeConfig {
 fn over<T>(value: &mut T, flag: Option<T>) {
     if let Some(flag) = flag {
         *value = flag;
+    }
+}
+
+/// Without nulls, as Go's `omitempty` does.
+fn some(value: serde_json::Value) -> serde_json::Value {
+    match value {
+        serde_json::Value::Object(fields) => fields
+            .into_iter()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(name, value)| (name, some(value)))
+            .collect(),
+        other => other,
     }
 }
 

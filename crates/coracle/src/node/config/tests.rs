@@ -101,7 +101,8 @@ fn what_is_wrong_in_a_file_has_its_line_and_its_field() {
 fn values_that_make_no_sense_are_refused_wherever_they_come_from() {
     let text = "maxPods: 0\nevictionHard: {memory.available: lots, disk: 1%}\nnodeLabels:\n  \
                 kubernetes.io/os: linux\n  node-role.kubernetes.io/x: ''\nsystemReserved: {pid: 1}\n\
-                registerWithTaints: [{key: a, effect: Never}]\nnodeStatusUpdateFrequency: 0s\n";
+                registerWithTaints: [{key: a, effect: Never}]\nnodeStatusUpdateFrequency: 0s\n\
+                port: 0\ntlsCertFile: a.crt\n";
     let error = refused(text);
     for part in [
         "f:3:10: KubeletConfiguration: maxPods: 0",
@@ -112,6 +113,8 @@ fn values_that_make_no_sense_are_refused_wherever_they_come_from() {
         "systemReserved.pid: is none of",
         "registerWithTaints[0].effect: \"Never\"",
         "nodeStatusUpdateFrequency: must be longer",
+        "port: 0 can't be served",
+        "tlsPrivateKeyFile: is missing",
     ] {
         assert!(error.contains(part), "{part} in {error}");
     }
@@ -136,17 +139,11 @@ fn a_file_of_something_else_is_refused() {
 /// What is in force can be read back: it is served, and people copy it.
 #[test]
 fn what_is_in_force_is_a_file_again() {
-    let text = "maxPods: 7\nclusterDNS: [10.0.0.10]\nproviderID: x://1\nmemory: 1Gi\n";
+    let text = "maxPods: 7\nclusterDNS: [10.0.0.10]\nproviderID: x://1\nmemory: 1Gi\n\
+                authentication: {x509: {clientCAFile: /ca.crt}}\nport: 10260\n";
     let (_folder, file) = written(&format!("{HEAD}{text}"));
     let config = NodeConfig::file(&file).unwrap();
-    let mut served = serde_json::to_value(&config).unwrap();
-    served["apiVersion"] = KIND.version.into();
-    served["kind"] = KIND.name.into();
-    served
-        .as_object_mut()
-        .unwrap()
-        .retain(|_, value| !value.is_null());
-    let (_folder, file) = written(&served.to_string());
+    let (_folder, file) = written(&config.served().to_string());
     assert_eq!(NodeConfig::file(&file).unwrap(), config);
 }
 
