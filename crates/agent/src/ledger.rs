@@ -84,7 +84,7 @@ impl Ledger {
 
     /// Of a pod that was here before.
     pub fn restore(checkpoint: Checkpoint, costs: Costs) -> Ledger {
-        Ledger::with(checkpoint.pod, checkpoint.memory, Some(0), costs)
+        Ledger::with(checkpoint.pod, adopted(checkpoint.memory), Some(0), costs)
     }
 
     fn with(pod: Pod, memory: Memory, saved: Option<u64>, costs: Costs) -> Ledger {
@@ -253,7 +253,7 @@ impl Ledger {
 
     /// Goes back to what a checkpoint remembers, after a fault in between; facts stay facts.
     pub fn remember(&mut self, checkpoint: Checkpoint) {
-        self.memory = checkpoint.memory;
+        self.memory = adopted(checkpoint.memory);
         self.refresh(over(&self.memory));
     }
 
@@ -265,7 +265,7 @@ impl Ledger {
     /// Decides. Changes nothing.
     pub fn turn(&self, now: Timestamp) -> Turn {
         let step = lifecycle::step(&self.pod, &self.memory, &self.observed, now);
-        let save = self.saved != Some(self.revision) || step.memory != self.memory;
+        let save = self.saved != Some(self.revision) || !step.memory.same_checkpoint(&self.memory);
         Turn {
             step: Box::new(step),
             pod: Arc::clone(&self.pod),
@@ -356,6 +356,12 @@ fn standing(memory: &Memory, verdict: Option<Verdict>, terminal: bool) -> Standi
         terminal,
         ending: memory.terminating.as_ref().map(|end| end.cause),
     }
+}
+
+/// What no checkpoint has: that the pod was here before.
+fn adopted(mut memory: Memory) -> Memory {
+    memory.adopted = true;
+    memory
 }
 
 /// Nothing of the pod runs or will: a terminal phase is withheld until then. It has to be plain from

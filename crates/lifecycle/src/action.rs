@@ -156,8 +156,10 @@ pub enum Cause {
     Deadline,
     /// The node shuts down.
     Shutdown,
-    /// A liveness or startup probe failed; the container alone.
-    Probe,
+    /// Its liveness or startup probe failed; the container alone.
+    Probe(ProbeKind),
+    /// Its postStart hook failed; the container alone.
+    PostStart,
     /// The container's spec changed; the container alone.
     SpecChange,
     /// The pod's other containers are over, so its sidecars end.

@@ -42,8 +42,9 @@ pub enum CheckpointError {
 }
 
 impl Checkpoint {
-    /// Of a pod, at the current version.
-    pub fn new(pod: Pod, memory: Memory) -> Checkpoint {
+    /// Of a pod, at the current version, without what only counts.
+    pub fn new(pod: Pod, mut memory: Memory) -> Checkpoint {
+        memory.take_counts(&Memory::default());
         Checkpoint {
             version: VERSION,
             pod,

@@ -7,10 +7,10 @@ use std::net::IpAddr;
 
 use jiff::Timestamp;
 
-use crate::action::{Cause, Kind, What};
+use crate::action::{Cause, Hook, Kind, What};
 use crate::backoff;
 use crate::events::EventKind;
-use crate::memory::{Container, Ended, Run, Stopping, Waiting};
+use crate::memory::{Container, Ended, HookState, Run, Stopping, Waiting};
 use crate::observed::{Exit, Failure, Output, Progress, Retry};
 use crate::plan::{Plan, key};
 use crate::pull;
@@ -19,6 +19,7 @@ use crate::spec::{self, Member, Role};
 use crate::stop;
 use crate::time::after;
 use crate::words;
+use crate::{hook, probe};
 
 /// What containerd says of a guest that could not be started; the kubelet passes it on.
 const START_ERROR: i32 = 128;
@@ -46,6 +47,10 @@ pub(crate) fn absorb(
     }
     if matches!(memory.run, Run::Running { .. }) {
         absorb_end(plan, member, memory, ending);
+    }
+    if matches!(memory.run, Run::Running { .. }) {
+        hook::post_start(plan, member, memory, ending);
+        probe::follow(plan, member, memory, ending);
     }
 }
 
@@ -102,19 +107,36 @@ pub(crate) fn advance(
     if memory.run == (Run::Starting { stop: None }) && plan.observed.guests_known {
         ask_start(plan, member, memory, turn.ips);
     }
-    if let Run::Running { stop, .. } = &mut memory.run
-        && (stop.is_some() || changed(member, memory.image.as_ref().map(|i| i.reference.as_str())))
-    {
-        let until = after(plan.now, spec::grace(plan.pod));
-        let until = stop.as_ref().map_or(until, |stop| stop.until);
-        stop::ask(
-            plan,
-            member,
-            memory.attempt,
-            stop,
-            (Cause::SpecChange, until, false),
-        );
-    }
+    end_alone(plan, member, memory);
+}
+
+/// Ends a run for a reason of the container's own, while the pod is to live.
+fn end_alone(plan: &mut Plan<'_>, member: &Member<'_>, memory: &mut Container) {
+    let grace = spec::grace(plan.pod);
+    let own = if let Some((kind, grace)) = probe::failing(plan.pod, member, memory) {
+        Some((Cause::Probe(kind), grace))
+    } else if memory.hook_failed.is_some() {
+        Some((Cause::PostStart, grace))
+    } else if changed(member, memory.image.as_ref().map(|i| i.reference.as_str())) {
+        Some((Cause::SpecChange, grace))
+    } else {
+        None
+    };
+    let Run::Running { stop, .. } = &mut memory.run else {
+        return;
+    };
+    let (cause, until) = match (&stop, own) {
+        (Some(stop), _) => (stop.cause, stop.until),
+        (None, Some((cause, grace))) => (cause, after(plan.now, grace)),
+        (None, None) => return,
+    };
+    let end = stop::End {
+        cause,
+        until,
+        at_once: false,
+        runs: true,
+    };
+    stop::ask(plan, member, memory.attempt, stop, end);
 }
 
 /// From a wait to a pull, if no backoff forbids it.
@@ -259,6 +281,12 @@ fn absorb_start(plan: &mut Plan<'_>, member: &Member<'_>, memory: &mut Container
     let Run::Starting { stop } = std::mem::take(&mut memory.run) else {
         return;
     };
+    probe::reset(memory);
+    memory.hook_failed = None;
+    memory.post_start = match hook::has(member, Hook::PostStart) {
+        true => HookState::Due,
+        false => HookState::Over,
+    };
     // A Stop that was answered before the guest ran did not end it: ask again.
     let mut stop = stop.filter(|stop| stop.answered.is_none());
     stop.iter_mut().for_each(|stop| stop.early = true);
@@ -376,10 +404,22 @@ pub(crate) fn end(
             ..
         }
     );
-    let again = !ending && (respecified || member.restarts(plan.pod, ended.exit_code));
+    // Whatever the code that it ended with says: the kubelet decides that with the end itself.
+    let unhealthy = matches!(
+        &memory.run,
+        Run::Running {
+            stop: Some(Stopping {
+                cause: Cause::Probe(_),
+                ..
+            }),
+            ..
+        }
+    ) && member.may_restart(plan.pod);
+    let again = !ending && (respecified || unhealthy || member.restarts(plan.pod, ended.exit_code));
     memory.last = memory.ended.replace(ended);
     memory.leftovers.insert(memory.attempt, Some(plan.now));
-    memory.waiting = None;
+    memory.waiting = memory.hook_failed.take().filter(|_| again);
+    memory.post_start = HookState::Over;
     memory.backed_off = false;
     if respecified {
         // The backoff's key has the container's hash: a changed container has none.

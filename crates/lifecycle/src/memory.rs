@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::action::Cause;
+use crate::action::{Cause, ProbeKind};
 use crate::observed::{Exit, ExitKind, Failure, Image, Verdict};
 
 /// What is remembered of a pod.
@@ -39,6 +39,53 @@ pub struct Memory {
     pub phase: Option<Phase>,
     /// The pod was over when it was first seen here, so its status stays as the API has it.
     pub inherited: bool,
+    /// The pod was here before this agent: it comes from a checkpoint. In no checkpoint itself.
+    #[serde(skip)]
+    pub adopted: bool,
+}
+
+impl Memory {
+    /// Takes over from another what no checkpoint has.
+    pub fn take_counts(&mut self, from: &Memory) {
+        self.adopted = from.adopted;
+        for (name, container) in &mut self.containers {
+            let known = from.containers.get(name);
+            container.probes = known.map(|one| one.probes).unwrap_or_default();
+        }
+    }
+
+    /// True if a checkpoint of the one does for the other: they differ in what none has.
+    pub fn same_checkpoint(&self, other: &Memory) -> bool {
+        let Memory {
+            start_time,
+            verdict,
+            terminating,
+            folders,
+            address,
+            ips,
+            containers,
+            initialized,
+            conditions,
+            phase,
+            inherited,
+            adopted: _,
+        } = self;
+        *start_time == other.start_time
+            && *verdict == other.verdict
+            && *terminating == other.terminating
+            && *folders == other.folders
+            && *address == other.address
+            && *ips == other.ips
+            && *initialized == other.initialized
+            && *conditions == other.conditions
+            && *phase == other.phase
+            && *inherited == other.inherited
+            && containers.len() == other.containers.len()
+            && containers
+                .iter()
+                .zip(&other.containers)
+                .all(|(one, other)| one.0 == other.0 && one.1.same_checkpoint(other.1))
+    }
 }
 
 /// Phases of a pod, as `status.phase` has them.
@@ -168,6 +215,125 @@ pub struct Container {
     /// Roots of runs that are over, by attempt, that are still to be unmade: `None` if that was
     /// asked for, else when it is to be.
     pub leftovers: BTreeMap<u32, Option<Timestamp>>,
+    /// The current run's postStart hook.
+    pub post_start: HookState,
+    /// That hook failed: what the wait after the run says.
+    pub hook_failed: Option<Waiting>,
+    /// The current run's startup probe has succeeded.
+    pub started: bool,
+    /// The current run's readiness probe succeeds.
+    pub ready: bool,
+    /// What only counts towards that. In no checkpoint, as the kubelet keeps its own in memory alone.
+    #[serde(skip)]
+    pub probes: Probes,
+}
+
+impl Container {
+    /// As [`Memory::same_checkpoint`].
+    fn same_checkpoint(&self, other: &Container) -> bool {
+        let Container {
+            attempt,
+            restart_count,
+            next_count,
+            run,
+            ended,
+            last,
+            image,
+            pull,
+            crash,
+            backed_off,
+            waiting,
+            leftovers,
+            post_start,
+            hook_failed,
+            started,
+            ready,
+            probes: _,
+        } = self;
+        *attempt == other.attempt
+            && *restart_count == other.restart_count
+            && *next_count == other.next_count
+            && *run == other.run
+            && *ended == other.ended
+            && *last == other.last
+            && *image == other.image
+            && *pull == other.pull
+            && *crash == other.crash
+            && *backed_off == other.backed_off
+            && *waiting == other.waiting
+            && *leftovers == other.leftovers
+            && *post_start == other.post_start
+            && *hook_failed == other.hook_failed
+            && *started == other.started
+            && *ready == other.ready
+    }
+}
+
+/// How far a lifecycle hook is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HookState {
+    /// It is to be run.
+    Due,
+    /// It was asked for.
+    Asked,
+    /// It has ended, or there is none.
+    #[default]
+    Over,
+}
+
+impl HookState {
+    /// True if nothing waits for it any more.
+    pub fn is_over(self) -> bool {
+        self == HookState::Over
+    }
+}
+
+/// The probes of the current run, by kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Probes {
+    /// startupProbe
+    pub startup: Probing,
+    /// livenessProbe
+    pub liveness: Probing,
+    /// readinessProbe
+    pub readiness: Probing,
+}
+
+impl Probes {
+    /// Those of a kind.
+    pub fn of(&self, kind: ProbeKind) -> &Probing {
+        match kind {
+            ProbeKind::Startup => &self.startup,
+            ProbeKind::Liveness => &self.liveness,
+            ProbeKind::Readiness => &self.readiness,
+        }
+    }
+
+    /// Those of a kind, to change.
+    pub(crate) fn of_mut(&mut self, kind: ProbeKind) -> &mut Probing {
+        match kind {
+            ProbeKind::Startup => &mut self.startup,
+            ProbeKind::Liveness => &mut self.liveness,
+            ProbeKind::Readiness => &mut self.readiness,
+        }
+    }
+}
+
+/// Probes of one kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Probing {
+    /// The attempt of the next one: counted over all runs, so that no key is used twice.
+    pub next: u32,
+    /// The attempt of the one that is under way.
+    pub asked: Option<u32>,
+    /// When the next one is due.
+    pub due: Option<Timestamp>,
+    /// The latest result.
+    pub last: Option<bool>,
+    /// How often it came in a row.
+    pub row: u32,
+    /// It has failed for good: the run is to end, and is not probed again.
+    pub failed: bool,
 }
 
 /// How far a container's run is; see [`Container`].
@@ -220,6 +386,9 @@ pub struct Stopping {
     /// have been nothing to stop yet.
     #[serde(default)]
     pub early: bool,
+    /// The preStop hook, which comes first.
+    #[serde(default)]
+    pub pre_stop: HookState,
 }
 
 /// How a run ended, as `state.terminated` has it.

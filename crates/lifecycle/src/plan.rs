@@ -1,10 +1,13 @@
 //! What a step collects while it decides: actions, events and the next waking.
 
+use std::net::IpAddr;
+
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 
 use crate::action::{Action, Key, Kind, What};
 use crate::events::{Event, EventKind};
+use crate::memory::Memory;
 use crate::observed::{Observed, Progress};
 use crate::spec::Member;
 
@@ -13,17 +16,28 @@ pub(crate) struct Plan<'a> {
     pub(crate) pod: &'a Pod,
     pub(crate) observed: &'a Observed,
     pub(crate) now: Timestamp,
+    /// The pod's addresses, as they were before this step.
+    pub(crate) ips: Vec<IpAddr>,
+    /// The agent was started after the pod was first seen.
+    pub(crate) adopted: bool,
     pub(crate) actions: Vec<Action>,
     pub(crate) events: Vec<Event>,
     pub(crate) wake_at: Option<Timestamp>,
 }
 
 impl<'a> Plan<'a> {
-    pub(crate) fn new(pod: &'a Pod, observed: &'a Observed, now: Timestamp) -> Plan<'a> {
+    pub(crate) fn new(
+        pod: &'a Pod,
+        memory: &Memory,
+        observed: &'a Observed,
+        now: Timestamp,
+    ) -> Plan<'a> {
         Plan {
             pod,
             observed,
             now,
+            ips: memory.ips.clone(),
+            adopted: memory.adopted,
             actions: Vec::new(),
             events: Vec::new(),
             wake_at: None,

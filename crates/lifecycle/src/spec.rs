@@ -94,6 +94,12 @@ impl Member<'_> {
         }
     }
 
+    /// Whether a run that others end is followed by another (`shouldRestartOnFailure` in
+    /// `pkg/kubelet/kuberuntime/kuberuntime_manager.go`).
+    pub(crate) fn may_restart(&self, pod: &Pod) -> bool {
+        self.restarts(pod, 1)
+    }
+
     /// `imagePullPolicy` after its default.
     pub(crate) fn pull_policy(&self) -> PullPolicy {
         match self.spec.image_pull_policy.as_deref() {

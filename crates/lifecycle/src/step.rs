@@ -6,14 +6,14 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 
-use crate::action::{Action, Key, Kind};
+use crate::action::{Action, Hook, Key, Kind};
 use crate::containers::{self, Turn};
 use crate::events::{Event, EventKind};
-use crate::memory::{Container, EffortState, Memory, Phase, Run};
+use crate::memory::{Container, EffortState, HookState, Memory, Phase, Run};
 use crate::observed::{Observed, Progress, Verdict};
 use crate::plan::Plan;
 use crate::spec::{self, Member, Role};
-use crate::{seed, setup, status, terminate, unsupported};
+use crate::{hook, probe, seed, setup, status, terminate, unsupported};
 
 /// What a step decides.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -44,7 +44,7 @@ pub struct Step {
 /// Each of them must be safe to execute again after an agent died with it in flight.
 pub fn step(pod: &Pod, memory: &Memory, observed: &Observed, now: Timestamp) -> Step {
     let mut memory = memory.clone();
-    let mut plan = Plan::new(pod, observed, now);
+    let mut plan = Plan::new(pod, &memory, observed, now);
     if memory.start_time.is_none() {
         seed::seed(&mut memory, pod, now);
     }
@@ -120,7 +120,7 @@ fn live(plan: &mut Plan<'_>, memory: &mut Memory) {
     for (place, member) in inits.iter().enumerate() {
         let container = entry(memory, member);
         let done = match (member.role, &container.run) {
-            (Role::Sidecar, Run::Running { .. }) => true,
+            (Role::Sidecar, Run::Running { .. }) if probe::started(member, container) => true,
             // One that ran before, and is being restarted, holds nobody up.
             (Role::Sidecar, _) => last.is_some_and(|last| place < last),
             (_, run) => *run == Run::Over,
@@ -133,11 +133,27 @@ fn live(plan: &mut Plan<'_>, memory: &mut Memory) {
         advance(plan, memory, member, (wanted, ready));
     }
     memory.initialized |= passed;
+    let mut held = false;
     for member in spec::mains(plan.pod) {
-        entry(memory, &member);
-        let turn = (memory.initialized, ready);
+        let begun = entry(memory, &member).run != Run::Waiting;
+        let turn = (memory.initialized && (begun || !held), ready);
         advance(plan, memory, &member, turn);
+        held |= memory
+            .containers
+            .get(member.name())
+            .is_some_and(|container| holds_up(&member, container));
     }
+}
+
+/// The kubelet starts one container after the other, and waits for each postStart hook: others may
+/// rely on that order. One that can't be started holds nobody up.
+fn holds_up(member: &Member<'_>, container: &Container) -> bool {
+    let beginning = match &container.run {
+        Run::Waiting | Run::Failed { .. } | Run::Over => false,
+        Run::Running { .. } => !container.post_start.is_over(),
+        _ => true,
+    };
+    beginning && container.ended.is_none() && hook::has(member, Hook::PostStart)
 }
 
 fn entry<'a>(memory: &'a mut Memory, member: &Member<'_>) -> &'a mut Container {
@@ -206,6 +222,18 @@ fn awaited(memory: &Memory, key: &Key) -> bool {
         (Kind::Start, Run::Starting { .. } | Run::Running { .. }) => {
             container.attempt == key.attempt
         }
+        (Kind::Probe(kind), Run::Running { .. }) => {
+            container.probes.of(kind).asked == Some(key.attempt)
+        }
+        (Kind::Exec(Hook::PostStart), Run::Running { .. }) => {
+            container.attempt == key.attempt && container.post_start == HookState::Asked
+        }
+        (
+            Kind::Exec(Hook::PreStop),
+            Run::Running {
+                stop: Some(stop), ..
+            },
+        ) => container.attempt == key.attempt && stop.pre_stop == HookState::Asked,
         _ => false,
     }
 }

@@ -2,10 +2,12 @@
 //! executor failed.
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
 
-use crate::action::{Cause, Kind, What};
+use crate::action::{Cause, Hook, Kind, ProbeKind, What};
 use crate::events::EventKind;
-use crate::memory::Stopping;
+use crate::hook;
+use crate::memory::{HookState, Stopping};
 use crate::observed::Progress;
 use crate::plan::{Plan, key};
 use crate::spec::Member;
@@ -17,14 +19,33 @@ const LEAST: i64 = 2;
 /// Seconds until a Stop that failed is asked for again.
 const RETRY: i64 = 2;
 
-/// Asks for the guest's end: why, when the grace ends, and whether even the least grace is denied.
+/// How a guest is to end.
+#[derive(Clone, Copy)]
+pub(crate) struct End {
+    /// Why.
+    pub(crate) cause: Cause,
+    /// When the grace ends.
+    pub(crate) until: Timestamp,
+    /// Even the least grace is denied.
+    pub(crate) at_once: bool,
+    /// It is known to run, so that a hook can be run in it.
+    pub(crate) runs: bool,
+}
+
+/// Asks for the guest's end, after its preStop hook.
 pub(crate) fn ask(
     plan: &mut Plan<'_>,
     member: &Member<'_>,
     attempt: u32,
     stop: &mut Option<Stopping>,
-    (cause, end, at_once): (Cause, Timestamp, bool),
+    end: End,
 ) {
+    let End {
+        cause,
+        until: end,
+        at_once,
+        runs,
+    } = end;
     let key = key(member, attempt, Kind::Stop);
     let least = if at_once {
         plan.now
@@ -33,6 +54,7 @@ pub(crate) fn ask(
     };
     let wanted = end.max(least);
     let fact = plan.fact(&key);
+    let hooked = runs && hook::has(member, Hook::PreStop) && !at_once && end > plan.now;
     match stop {
         None if fact.is_some() => {
             // The answer to an earlier one is to be dropped first: ask as soon as it is.
@@ -40,15 +62,26 @@ pub(crate) fn ask(
             return;
         }
         None => {
-            plan.tell_of(member, EventKind::Normal, "Killing", message(member, cause));
+            plan.tell_of(
+                member,
+                EventKind::Normal,
+                "Killing",
+                message(member, cause, plan.pod),
+            );
             *stop = Some(Stopping {
                 cause,
                 until: wanted,
                 answered: None,
                 retry_at: None,
                 early: false,
+                pre_stop: if hooked {
+                    HookState::Due
+                } else {
+                    HookState::Over
+                },
             });
         }
+        Some(stop) if !stop.pre_stop.is_over() => stop.until = stop.until.min(wanted),
         Some(stop) => {
             let due = match (fact, stop.retry_at, stop.answered) {
                 (_, _, Some(_)) => false,
@@ -67,8 +100,14 @@ pub(crate) fn ask(
             stop.early = false;
         }
     }
-    let end = stop.as_ref().map_or(wanted, |stop| stop.until);
-    let grace_seconds = until(plan.now, end);
+    let Some(stop) = stop else { return };
+    if !stop.pre_stop.is_over() {
+        if !hook::pre_stop(plan, member, attempt, stop, at_once) {
+            return;
+        }
+        stop.until = stop.until.max(least);
+    }
+    let grace_seconds = until(plan.now, stop.until);
     plan.ask(
         key,
         What::Stop {
@@ -102,11 +141,22 @@ pub(crate) fn absorb(plan: &mut Plan<'_>, member: &Member<'_>, attempt: u32, sto
 }
 
 /// The Killing event's words.
-fn message(member: &Member<'_>, cause: Cause) -> String {
+fn message(member: &Member<'_>, cause: Cause, pod: &Pod) -> String {
     let name = member.name();
     match cause {
         Cause::SpecChange => format!("Container {name} definition changed, will be restarted"),
-        Cause::Probe => format!("Container {name} failed liveness probe, will be restarted"),
+        Cause::Probe(kind) => {
+            let kind = match kind {
+                ProbeKind::Startup => "startup",
+                ProbeKind::Liveness | ProbeKind::Readiness => "liveness",
+            };
+            let again = match member.may_restart(pod) {
+                true => ", will be restarted",
+                false => "",
+            };
+            format!("Container {name} failed {kind} probe{again}")
+        }
+        Cause::PostStart => "FailedPostStartHook".to_owned(),
         _ => format!("Stopping container {name}"),
     }
 }

@@ -216,10 +216,12 @@ fn conclude(
         },
         Run::Starting { stop } => match plan.fact(&key(member, attempt, Kind::Start)) {
             None if plan.observed.guests_known => leave(plan.now, container),
-            Some(Progress::InFlight { .. }) => ask(plan, member, attempt, stop, terminating),
+            Some(Progress::InFlight { .. }) => {
+                ask(plan, member, attempt, stop, (terminating, false))
+            }
             _ => {}
         },
-        Run::Running { stop, .. } => ask(plan, member, attempt, stop, terminating),
+        Run::Running { stop, .. } => ask(plan, member, attempt, stop, (terminating, true)),
     }
     if container.run == Run::Over {
         container.waiting = None;
@@ -232,16 +234,16 @@ fn ask(
     member: &Member<'_>,
     attempt: u32,
     stop: &mut Option<crate::memory::Stopping>,
-    terminating: Option<&Terminating>,
+    (terminating, runs): (Option<&Terminating>, bool),
 ) {
     if let Some(end) = terminating {
-        stop::ask(
-            plan,
-            member,
-            attempt,
-            stop,
-            (end.cause, end.until, end.at_once),
-        );
+        let end = stop::End {
+            cause: end.cause,
+            until: end.until,
+            at_once: end.at_once,
+            runs,
+        };
+        stop::ask(plan, member, attempt, stop, end);
     }
 }
 

@@ -6,6 +6,8 @@
     clippy::panic
 )]
 
+mod hooks;
+mod probes;
 mod properties;
 mod scenarios;
 
@@ -106,6 +108,10 @@ impl World {
                     key.attempt
                 ),
             },
+            Kind::Probe(_) => Output::Probed {
+                outcome: Outcome::Success,
+                message: String::new(),
+            },
             _ => Output::Nothing,
         };
         self.observed.actions.insert(
@@ -130,6 +136,18 @@ impl World {
                 failure,
             },
         );
+    }
+
+    /// A probe's failure, now.
+    pub(super) fn unhealthy(&mut self, key: Key) {
+        let output = Output::Probed {
+            outcome: Outcome::Failure,
+            message: "no answer".to_owned(),
+        };
+        let at = self.now;
+        self.observed
+            .actions
+            .insert(key, Progress::Done { at, output });
     }
 
     /// A guest's exit, now.

@@ -6,7 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
-use lifecycle::{Exit, ExitKind, Failure, Image, Key, Kind, Output, Retry, What};
+use lifecycle::{
+    Exit, ExitKind, Failure, Image, Key, Kind, Outcome, Output, ProbeKind, Retry, What,
+};
 
 use crate::chance::Chance;
 use crate::rules::{Broken, broken};
@@ -34,6 +36,10 @@ pub(crate) struct Truth {
     pub(crate) succeeded: bool,
     /// How each of its runs ended.
     pub(crate) codes: BTreeMap<u32, i32>,
+    /// What probes found: by kind and run, the latest result and how often it came in a row.
+    pub(crate) found: BTreeMap<(ProbeKind, u32), (bool, u32)>,
+    /// Probes of these kinds and runs succeeded at least once.
+    pub(crate) passed: BTreeSet<(ProbeKind, u32)>,
 }
 
 /// How an effect went.
@@ -124,11 +130,42 @@ impl Machine {
                 self.addresses.remove(&(pod, key.attempt));
                 Output::Nothing
             }
-            What::Probe { .. } | What::Exec { .. } => {
-                return broken("vocabulary", format!("{key:?} is not asked for yet"));
+            What::Probe { run: of, .. } => self.probe(seed, pod, key, *of),
+            // One that asks a guest that has gone finds nobody, and fails.
+            What::Exec { .. } if !self.guests.contains_key(&run) => {
+                let failure = failure(key, &mut Chance::of(seed, ("exec", key)));
+                return Ok(Effect::Now(Err(failure)));
             }
+            What::Exec { .. } => Output::Nothing,
         };
         Ok(Effect::Now(Ok(output)))
+    }
+
+    /// Some guests are never well, and the others not always; one that has gone is not.
+    fn probe(&mut self, seed: u64, pod: u32, key: &Key, run: u32) -> Output {
+        let container = key.container.clone().unwrap_or_default();
+        let guest = (pod, container, run);
+        let sick = Chance::of(seed, ("health", &guest)).percent(15);
+        let well = self.guests.contains_key(&guest)
+            && !sick
+            && !Chance::of(seed, ("probe", pod, key)).percent(8);
+        if let (Kind::Probe(kind), Some(truth)) =
+            (key.kind, self.truth.get_mut(&(pod, guest.1.clone())))
+        {
+            let found = truth.found.entry((kind, run)).or_insert((well, 0));
+            *found = (well, if found.0 == well { found.1 + 1 } else { 1 });
+            if well {
+                truth.passed.insert((kind, run));
+            }
+        }
+        Output::Probed {
+            outcome: if well {
+                Outcome::Success
+            } else {
+                Outcome::Failure
+            },
+            message: String::new(),
+        }
     }
 
     /// An action that is to fail does; what fails to be made leaves nothing, nor what an earlier
@@ -347,7 +384,10 @@ pub(crate) fn failure(key: &Key, chance: &mut Chance) -> Failure {
         ),
         _ => "CreateContainerError",
     };
-    let ends = matches!(key.kind, Kind::Stop | Kind::Unmount | Kind::Release);
+    let ends = matches!(
+        key.kind,
+        Kind::Stop | Kind::Unmount | Kind::Release | Kind::Probe(_) | Kind::Exec(_)
+    );
     let never = !ends && chance.percent(25);
     Failure {
         reason: reason.to_owned(),

@@ -833,9 +833,10 @@ impl World<'_> {
 fn replays(ledger: &Ledger, now: Timestamp) -> Result<(), Broken> {
     let checkpoint = Checkpoint::new(ledger.pod().as_ref().clone(), ledger.memory().clone());
     let bytes = checkpoint.encode().unwrap_or_default();
-    let Ok(back) = Checkpoint::decode(&bytes) else {
+    let Ok(mut back) = Checkpoint::decode(&bytes) else {
         return broken("a checkpoint reads as it was written", "it does not read");
     };
+    back.memory.take_counts(ledger.memory());
     let step = lifecycle::step(ledger.pod(), ledger.memory(), ledger.observed(), now);
     let again = lifecycle::step(&back.pod, &back.memory, ledger.observed(), now);
     if step != again {

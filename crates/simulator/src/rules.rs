@@ -9,10 +9,10 @@ use std::fmt;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodStatus};
 use lifecycle::memory::{Ended, Terminating};
-use lifecycle::{Action, Cause, Kind, Memory, Verdict, What};
+use lifecycle::{Action, Cause, Hook, Kind, Memory, ProbeKind, Verdict, What};
 
 use crate::machine::Machine;
-use crate::validation;
+use crate::{probing, validation};
 
 /// A rule that did not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,6 +80,10 @@ struct Seen {
     unpaid: bool,
     /// The attempt that was stopped for a changed spec.
     respecified: Option<u32>,
+    /// The attempt that was stopped for a failed probe.
+    unhealthy: Option<u32>,
+    /// The attempt whose preStop hook was asked for.
+    pre_stop: Option<u32>,
     /// Seconds, and when they were last raised.
     crash: Option<(i64, Timestamp)>,
 }
@@ -145,7 +149,12 @@ impl Witness {
                 .memory
                 .phase
                 .is_some_and(lifecycle::Phase::is_terminal);
-        if must_end && !ends {
+        // Readiness is told to the end, and preStop is a part of it.
+        let accompanies = matches!(
+            action.key.kind,
+            Kind::Probe(ProbeKind::Readiness) | Kind::Exec(Hook::PreStop)
+        );
+        if must_end && !ends && !accompanies {
             return broken(
                 "nothing starts after it must stop",
                 format!("{:?}", action.key),
@@ -164,11 +173,24 @@ impl Witness {
                 cause,
                 grace_seconds,
             } => {
-                if *cause == Cause::SpecChange {
-                    let seen = self.containers.entry(name.to_owned()).or_default();
-                    seen.respecified = Some(action.key.attempt);
+                let seen = self.containers.entry(name.to_owned()).or_default();
+                match cause {
+                    Cause::SpecChange => seen.respecified = Some(action.key.attempt),
+                    Cause::Probe(_) => seen.unhealthy = Some(action.key.attempt),
+                    _ => {}
                 }
-                stop_order(machine, shown, name, (*cause, *grace_seconds))
+                let hooked = seen.pre_stop == Some(action.key.attempt);
+                probing::after_pre_stop(shown, name, hooked)?;
+                let why = (*cause, action.key.attempt);
+                stop_order(machine, shown, name, (why, *grace_seconds))
+            }
+            What::Probe { run, .. } => probing::probe(machine, shown, action, *run),
+            What::Exec { grace_seconds, .. } => {
+                if action.key.kind == Kind::Exec(Hook::PreStop) {
+                    let seen = self.containers.entry(name.to_owned()).or_default();
+                    seen.pre_stop = Some(action.key.attempt);
+                }
+                probing::hook(shown, action, *grace_seconds)
             }
             _ => Ok(()),
         }
@@ -201,6 +223,7 @@ impl Witness {
         }
         counts(self.last.as_ref(), status)?;
         told(status)?;
+        probing::ready(machine, (id, pod), status)?;
         if phase == "Succeeded" {
             succeeded(machine, id, pod)?;
         }
@@ -249,7 +272,11 @@ impl Seen {
         let sidecar = container.restart_policy.as_deref() == Some("Always");
         let done = first && !sidecar && ended.exit_code == 0;
         let respecified = self.respecified.take().is_some();
-        if !respecified && (done || !validation::should_restart(container, policy, ended.exit_code))
+        let unhealthy =
+            self.unhealthy.take().is_some() && validation::should_restart(container, policy, 1);
+        if !respecified
+            && !unhealthy
+            && (done || !validation::should_restart(container, policy, ended.exit_code))
         {
             let code = ended.exit_code;
             return broken("restarts obey the policy", format!("{name} after {code}"));
@@ -275,7 +302,7 @@ impl Seen {
     }
 }
 
-fn member<'a>(pod: &'a Pod, name: &str) -> Result<(&'a Container, bool), Broken> {
+pub(crate) fn member<'a>(pod: &'a Pod, name: &str) -> Result<(&'a Container, bool), Broken> {
     let spec = pod.spec.as_ref();
     let inits = spec
         .and_then(|spec| spec.init_containers.as_deref())
@@ -335,18 +362,11 @@ fn stop_order(
     machine: &Machine,
     shown: &Shown<'_>,
     name: &str,
-    (cause, grace): (Cause, u32),
+    ((cause, attempt), grace): ((Cause, u32), u32),
 ) -> Result<(), Broken> {
     let Some(ending) = &shown.memory.terminating else {
-        let known = cause == Cause::SpecChange;
-        return if known {
-            Ok(())
-        } else {
-            broken(
-                "only what must stop is stopped",
-                format!("{name}: {cause:?}"),
-            )
-        };
+        let why = (cause, attempt);
+        return probing::alone(machine, shown, name, why);
     };
     // Rounded up, and a moment passed while the checkpoint was written.
     let left = ending.until.duration_since(shown.now).as_secs() + 2;

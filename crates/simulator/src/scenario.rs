@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    Container, ContainerPort, Pod, PodCondition, PodSpec, PodStatus, ResourceRequirements,
+    Container, ContainerPort, ExecAction, Lifecycle, LifecycleHandler, Pod, PodCondition, PodSpec,
+    PodStatus, Probe, ResourceRequirements, TCPSocketAction,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
@@ -154,6 +155,13 @@ fn pod(seed: u64, id: u32, chance: &mut Chance) -> Pod {
         .map(|n| {
             let sidecar = chance.percent(45);
             let mut one = container(format!("{}{n}", if sidecar { "s" } else { "i" }), chance);
+            if !sidecar {
+                // The API server accepts neither of what runs to its end.
+                one.startup_probe = None;
+                one.liveness_probe = None;
+                one.readiness_probe = None;
+                one.lifecycle = None;
+            }
             if sidecar {
                 one.restart_policy = Some("Always".to_owned());
             } else if one.restart_policy.as_deref() == Some("Always") {
@@ -237,6 +245,38 @@ fn container(name: String, chance: &mut Chance) -> Container {
         ),
         restart_policy: chance.percent(12).then(|| own.to_owned()),
         resources,
+        startup_probe: chance.percent(12).then(|| probe(chance, false)),
+        liveness_probe: chance.percent(15).then(|| probe(chance, false)),
+        readiness_probe: chance.percent(15).then(|| probe(chance, true)),
+        lifecycle: chance.percent(20).then(|| lifecycle(chance)),
         ..Container::default()
+    }
+}
+
+/// `counts`: it may ask for more than one success in a row, which only readiness may.
+fn probe(chance: &mut Chance, counts: bool) -> Probe {
+    Probe {
+        tcp_socket: Some(TCPSocketAction::default()),
+        initial_delay_seconds: Some(chance.pick([0, 0, 1, 20], 0)),
+        period_seconds: Some(chance.pick([2, 10, 10, 60], 10)),
+        timeout_seconds: Some(1),
+        failure_threshold: Some(chance.pick([1, 2, 3], 3)),
+        success_threshold: Some(if counts { chance.pick([1, 1, 2], 1) } else { 1 }),
+        termination_grace_period_seconds: (!counts && chance.percent(30))
+            .then(|| chance.pick([1, 5, 40], 5)),
+        ..Probe::default()
+    }
+}
+
+fn lifecycle(chance: &mut Chance) -> Lifecycle {
+    let handler = || LifecycleHandler {
+        exec: Some(ExecAction::default()),
+        ..LifecycleHandler::default()
+    };
+    let which = chance.below(3);
+    Lifecycle {
+        post_start: (which != 0).then(handler),
+        pre_stop: (which != 1).then(handler),
+        ..Lifecycle::default()
     }
 }

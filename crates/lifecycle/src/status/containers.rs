@@ -1,5 +1,5 @@
 //! The containers' statuses: `convertToAPIContainerStatuses` in `pkg/kubelet/kubelet_pods.go`, and
-//! `UpdatePodStatus` in `pkg/kubelet/prober` for a container without probes.
+//! `UpdatePodStatus` in `pkg/kubelet/prober`.
 
 use k8s_openapi::api::core::v1::{
     Container as Spec, ContainerState, ContainerStateRunning, ContainerStateTerminated,
@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{
 
 use crate::memory::{Container, Ended, Memory, Run};
 use crate::plan::Plan;
+use crate::probe;
 use crate::spec::{self, Member, Role};
 use crate::time::whole;
 use crate::words;
@@ -25,6 +26,14 @@ pub(super) struct Shown<'a> {
     pub(super) restarts: bool,
     count: u32,
     image_id: Option<String>,
+    probed: Probed,
+}
+
+/// What the probes and the postStart hook say of a container.
+#[derive(Clone, Copy, Default)]
+struct Probed {
+    started: bool,
+    ready: bool,
 }
 
 /// Its state.
@@ -53,15 +62,15 @@ impl Shown<'_> {
         }
     }
 
-    /// `started`, of a container with no startup probe.
+    /// `started`.
     pub(super) fn started(&self) -> bool {
-        matches!(self.state, State::Running { .. })
+        self.probed.started
     }
 
-    /// `ready`, of a container with no readiness probe.
+    /// `ready`.
     pub(super) fn ready(&self) -> bool {
         match (self.member.role, &self.state) {
-            (_, State::Running { .. }) => self.member.role != Role::Init,
+            (_, State::Running { .. }) => self.member.role != Role::Init && self.probed.ready,
             (Role::Init, State::Terminated { ended, .. }) => ended.exit_code == 0,
             _ => false,
         }
@@ -108,6 +117,7 @@ fn show_one<'a>(
             restarts: true,
             count: 0,
             image_id: None,
+            probed: Probed::default(),
         };
     };
     if let Some(waiting) = &known.waiting {
@@ -125,7 +135,7 @@ fn show_one<'a>(
                 ..
             },
             _,
-        ) => {
+        ) if known.post_start.is_over() => {
             state = State::Running {
                 since: *started_at,
                 container_id: container_id.clone(),
@@ -134,7 +144,10 @@ fn show_one<'a>(
         // One that its policy does not restart, and a changed spec does, is never shown as ended:
         // the API server would refuse that it runs again.
         (run, Some(ended))
-            if *run == Run::Over || (known.waiting.is_none() && restarts(ended.exit_code)) =>
+            if *run == Run::Over
+                || (known.waiting.is_none()
+                    && !matches!(run, Run::Running { .. })
+                    && restarts(ended.exit_code)) =>
         {
             state = State::Terminated {
                 ended: ended.clone(),
@@ -161,6 +174,10 @@ fn show_one<'a>(
         restarts,
         count: known.restart_count,
         image_id,
+        probed: Probed {
+            started: probe::started(&member, known),
+            ready: probe::ready(&member, known),
+        },
     }
 }
 

@@ -1,0 +1,99 @@
+//! The lifecycle hooks of a container: postStart before anybody counts on it, preStop before its
+//! guest is told to end (`startContainer`, `killContainer` in
+//! `pkg/kubelet/kuberuntime/kuberuntime_container.go`).
+//!
+//! A hook whose answer was lost with an agent is over if it is a postStart, and is run again if it
+//! is a preStop, as the kubelet does. Must not know: how a hook is run.
+
+use crate::action::{Hook, Kind, What};
+use crate::events::EventKind;
+use crate::memory::{Container, HookState, Stopping, Waiting};
+use crate::observed::Progress;
+use crate::plan::{Plan, key};
+use crate::spec::Member;
+use crate::time::until;
+
+/// True if the container has a hook of this kind.
+pub(crate) fn has(member: &Member<'_>, hook: Hook) -> bool {
+    let Some(lifecycle) = &member.spec.lifecycle else {
+        return false;
+    };
+    match hook {
+        Hook::PostStart => lifecycle.post_start.is_some(),
+        Hook::PreStop => lifecycle.pre_stop.is_some(),
+    }
+}
+
+/// Brings the postStart hook of a run that has just begun to its end. One that fails ends the run.
+pub(crate) fn post_start(
+    plan: &mut Plan<'_>,
+    member: &Member<'_>,
+    memory: &mut Container,
+    ending: bool,
+) {
+    if memory.post_start.is_over() {
+        return;
+    }
+    let key = key(member, memory.attempt, Kind::Exec(Hook::PostStart));
+    match (memory.post_start, plan.fact(&key)) {
+        (HookState::Due, None) if !ending => {
+            memory.post_start = HookState::Asked;
+            let ips = plan.ips.clone();
+            let grace_seconds = None;
+            plan.ask(key, What::Exec { ips, grace_seconds });
+        }
+        (_, Some(Progress::InFlight { .. })) => {}
+        (_, Some(Progress::Failed { failure, .. })) => {
+            memory.post_start = HookState::Over;
+            let told = "PostStartHook failed".to_owned();
+            plan.tell_of(member, EventKind::Warning, "FailedPostStartHook", told);
+            memory.hook_failed = Some(Waiting {
+                reason: "PostStartHookError".to_owned(),
+                message: failure.message.clone(),
+            });
+        }
+        _ => memory.post_start = HookState::Over,
+    }
+}
+
+/// Brings the preStop hook to its end, within the grace; true once the guest may be told to end.
+/// `at_once`: there is no time for a hook.
+pub(crate) fn pre_stop(
+    plan: &mut Plan<'_>,
+    member: &Member<'_>,
+    attempt: u32,
+    stop: &mut Stopping,
+    at_once: bool,
+) -> bool {
+    if stop.pre_stop.is_over() {
+        return true;
+    }
+    let key = key(member, attempt, Kind::Exec(Hook::PreStop));
+    let fact = plan.fact(&key);
+    if at_once || stop.until <= plan.now {
+        // What is under way dies with the guest.
+        stop.pre_stop = HookState::Over;
+        return true;
+    }
+    match fact {
+        None => {
+            stop.pre_stop = HookState::Asked;
+            let grace_seconds = Some(until(plan.now, stop.until));
+            let ips = plan.ips.clone();
+            plan.wake(stop.until);
+            plan.ask(key, What::Exec { ips, grace_seconds });
+            return false;
+        }
+        Some(Progress::InFlight { .. }) => {
+            plan.wake(stop.until);
+            return false;
+        }
+        Some(Progress::Failed { .. }) => {
+            let told = "PreStopHook failed".to_owned();
+            plan.tell_of(member, EventKind::Warning, "FailedPreStopHook", told);
+        }
+        Some(Progress::Done { .. }) => {}
+    }
+    stop.pre_stop = HookState::Over;
+    true
+}

@@ -1,0 +1,247 @@
+//! Lifecycle hooks: who waits for them, and what their failure does.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+use super::*;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+const POST_START: Kind = Kind::Exec(Hook::PostStart);
+const PRE_STOP: Kind = Kind::Exec(Hook::PreStop);
+
+fn hooked(lifecycle: &str) -> World {
+    World::new(&format!(
+        r#"{{"containers":[{{"name":"a","image":"i:1","lifecycle":{lifecycle}}},{{"name":"b","image":"i:1"}}],
+            "restartPolicy":"Always","terminationGracePeriodSeconds":20}}"#
+    ))
+}
+
+/// Lets everything succeed but hooks. Gives those under way then.
+fn go_on(world: &mut World) -> Vec<Key> {
+    for _ in 0..50 {
+        let flying: Vec<Key> = world
+            .observed
+            .actions
+            .iter()
+            .filter(|(_, progress)| matches!(progress, Progress::InFlight { .. }))
+            .map(|(key, _)| key.clone())
+            .collect();
+        let (hooks, others): (Vec<Key>, Vec<Key>) = flying
+            .into_iter()
+            .partition(|key| matches!(key.kind, Kind::Exec(_)));
+        for key in &others {
+            if key.kind == Kind::Stop {
+                world.exit(key.container.as_deref().unwrap(), key.attempt, 143);
+            }
+            world.succeed(key.clone());
+        }
+        if world.step().is_empty() && others.is_empty() {
+            return hooks;
+        }
+    }
+    panic!("does not settle");
+}
+
+fn delete(world: &mut World, grace: i64) {
+    world.pod.metadata.deletion_timestamp = Some(Time(world.now));
+    world.pod.metadata.deletion_grace_period_seconds = Some(grace);
+}
+
+const EXEC: &str = r#"{"exec":{"command":["x"]}}"#;
+
+#[test]
+fn a_container_counts_once_its_post_start_hook_is_done() {
+    let mut world = hooked(&format!(r#"{{"postStart":{EXEC}}}"#));
+    let hooks = go_on(&mut world);
+    assert_eq!(hooks, [key(Some("a"), 0, POST_START)]);
+    assert_eq!(world.state("a"), "waiting ContainerCreating");
+    assert_eq!(world.container("a").started, Some(false));
+    // The kubelet starts one after the other: b waits.
+    assert_eq!(world.state("b"), "waiting ContainerCreating");
+    world.succeed(hooks[0].clone());
+    assert_eq!(go_on(&mut world), []);
+    assert_eq!(
+        (world.state("a").as_str(), world.state("b").as_str()),
+        ("running", "running")
+    );
+    assert_eq!(world.condition("Ready").0, "True");
+}
+
+#[test]
+fn a_post_start_hook_that_fails_ends_the_run() {
+    let mut world = hooked(&format!(r#"{{"postStart":{EXEC}}}"#));
+    let hooks = go_on(&mut world);
+    world.fail(hooks[0].clone(), "FailedPostStartHook", Retry::Backoff);
+    let asked = world.step();
+    assert!(asked.iter().any(|action| action.key.kind == Kind::Stop));
+    let told: Vec<(&str, &str)> = world
+        .events
+        .iter()
+        .rev()
+        .take(2)
+        .map(|event| (event.reason.as_str(), event.message.as_str()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("Killing", "FailedPostStartHook"),
+            ("FailedPostStartHook", "PostStartHook failed")
+        ]
+    );
+    world.exit("a", 0, 143);
+    world.succeed(key(Some("a"), 0, Kind::Stop));
+    world.step();
+    assert_eq!(world.state("a"), "waiting PostStartHookError");
+    // The next run has a hook of its own.
+    let hooks = go_on(&mut world);
+    assert_eq!(hooks, [key(Some("a"), 1, POST_START)]);
+    assert_eq!(world.state("b"), "running");
+}
+
+#[test]
+fn a_guest_that_ends_before_its_hook_does_waits_for_nothing() {
+    let mut world = hooked(&format!(r#"{{"postStart":{EXEC}}}"#));
+    let hooks = go_on(&mut world);
+    world.exit("a", 0, 1);
+    world.step();
+    world.fail(hooks[0].clone(), "FailedPostStartHook", Retry::Never);
+    let hooks = go_on(&mut world);
+    assert_eq!(hooks, [key(Some("a"), 1, POST_START)]);
+    assert_eq!(world.container("a").restart_count, 1);
+    assert!(!world.told().contains(&"FailedPostStartHook"));
+}
+
+#[test]
+fn a_hook_that_was_lost_with_an_agent_is_not_run_again() {
+    let mut world = hooked(&format!(r#"{{"postStart":{EXEC}}}"#));
+    let hooks = go_on(&mut world);
+    world.observed.actions.remove(&hooks[0]);
+    assert_eq!(go_on(&mut world), []);
+    assert_eq!(world.state("a"), "running");
+}
+
+#[test]
+fn a_pre_stop_hook_comes_first_and_takes_of_the_grace() {
+    let mut world = hooked(&format!(r#"{{"preStop":{EXEC}}}"#));
+    go_on(&mut world);
+    delete(&mut world, 20);
+    let asked = world.step();
+    let of_a: Vec<&Action> = asked
+        .iter()
+        .filter(|action| action.key.container.as_deref() == Some("a"))
+        .collect();
+    assert_eq!(of_a.len(), 1);
+    assert_eq!(of_a[0].key, key(Some("a"), 0, PRE_STOP));
+    assert!(
+        matches!(
+            &of_a[0].what,
+            What::Exec {
+                grace_seconds: Some(20),
+                ..
+            }
+        ),
+        "{of_a:?}"
+    );
+    world.pass(5);
+    world.succeed(key(Some("a"), 0, PRE_STOP));
+    let asked = world.step();
+    let stop = asked
+        .iter()
+        .find(|action| action.key == key(Some("a"), 0, Kind::Stop));
+    assert_eq!(
+        stop.unwrap().what,
+        What::Stop {
+            grace_seconds: 15,
+            cause: Cause::Deletion
+        }
+    );
+}
+
+#[test]
+fn a_pre_stop_hook_that_never_ends_leaves_two_seconds() {
+    let mut world = hooked(&format!(r#"{{"preStop":{EXEC}}}"#));
+    go_on(&mut world);
+    delete(&mut world, 20);
+    world.step();
+    assert_eq!(world.last.wake_at, Some(at(1_020)));
+    world.pass(20);
+    let asked = world.step();
+    let stop = asked
+        .iter()
+        .find(|action| action.key == key(Some("a"), 0, Kind::Stop));
+    assert_eq!(
+        stop.unwrap().what,
+        What::Stop {
+            grace_seconds: 2,
+            cause: Cause::Deletion
+        }
+    );
+}
+
+#[test]
+fn a_pre_stop_hook_that_fails_is_told_and_ends_nothing() {
+    let mut world = hooked(&format!(r#"{{"preStop":{EXEC}}}"#));
+    go_on(&mut world);
+    delete(&mut world, 20);
+    world.step();
+    world.fail(
+        key(Some("a"), 0, PRE_STOP),
+        "FailedPreStopHook",
+        Retry::Never,
+    );
+    let asked = world.step();
+    assert!(asked.iter().any(|action| action.key.kind == Kind::Stop));
+    assert_eq!(world.events.last().unwrap().message, "PreStopHook failed");
+}
+
+#[test]
+fn a_shorter_grace_shortens_the_hook_and_no_grace_skips_it() {
+    let mut world = hooked(&format!(r#"{{"preStop":{EXEC}}}"#));
+    go_on(&mut world);
+    delete(&mut world, 20);
+    world.step();
+    delete(&mut world, 3);
+    world.step();
+    assert_eq!(world.last.wake_at, Some(at(1_003)));
+
+    let mut world = hooked(&format!(r#"{{"preStop":{EXEC}}}"#));
+    go_on(&mut world);
+    world.observed.verdict = Some(Verdict::Evicted {
+        eviction: Eviction::Pressure,
+        message: "the node is low".to_owned(),
+        grace_seconds: 0,
+    });
+    let asked = world.step();
+    assert!(asked.iter().all(|action| action.key.kind == Kind::Stop));
+    assert_eq!(asked.len(), 2);
+}
+
+#[test]
+fn what_has_ended_has_no_pre_stop_hook() {
+    let mut world = World::new(&format!(
+        r#"{{"containers":[{{"name":"a","image":"i:1","lifecycle":{{"preStop":{EXEC}}}}},{{"name":"b","image":"i:1"}}],
+            "restartPolicy":"Never"}}"#
+    ));
+    go_on(&mut world);
+    world.exit("a", 0, 0);
+    go_on(&mut world);
+    delete(&mut world, 20);
+    let asked = world.step();
+    assert_eq!(asked.len(), 1);
+    assert_eq!(asked[0].key, key(Some("b"), 0, Kind::Stop));
+}
+
+#[test]
+fn a_guest_that_ends_during_its_pre_stop_hook_is_not_stopped() {
+    let mut world = hooked(&format!(r#"{{"preStop":{EXEC}}}"#));
+    go_on(&mut world);
+    delete(&mut world, 20);
+    world.step();
+    world.exit("a", 0, 0);
+    world.succeed(key(Some("a"), 0, PRE_STOP));
+    let asked = world.step();
+    assert!(
+        asked
+            .iter()
+            .all(|action| action.key != key(Some("a"), 0, Kind::Stop))
+    );
+    assert_eq!(world.state("a"), "terminated 0 Completed");
+}
