@@ -31,6 +31,7 @@ pub(crate) async fn compile(cache: &Path, module: &[u8]) -> anyhow::Result<Owned
     let source = ModuleSource {
         digest: Sha256::digest(module).into(),
         content: ModuleContent::Bytes(module.to_vec().into()),
+        preview3: false,
     };
     Ok(compiler.code(&source, |_| ()).await?.file)
 }

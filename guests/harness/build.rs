@@ -85,6 +85,8 @@ fn rust(path: &Path) -> Result<Vec<Guest>, Error> {
             "p1" => guest("Rust", "P1", path, &text),
             "p2" => guest("Rust", "P2", path, &text),
             "http" => guest("Rust", "Http", path, &text),
+            "p3" => guest("Rust", "P3", path, &text),
+            "http3" => guest("Rust", "Http3", path, &text),
             other => Err(format!("{}: no world is called {other}", path.display()).into()),
         })
         .collect()

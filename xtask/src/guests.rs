@@ -97,6 +97,9 @@ fn rust(context: &mut Context, out: &Path) -> Result<Built> {
         (World::P1, "wasm32-wasip1", "--bin", ""),
         (World::P2, "wasm32-wasip2", "--bin", ""),
         (World::Http, "wasm32-wasip2", "--example", "examples"),
+        // Preview 3 has no target of its own: what speaks it imports both.
+        (World::P3, "wasm32-wasip2", "--example", "examples"),
+        (World::Http3, "wasm32-wasip2", "--example", "examples"),
     ];
     let targets = ["wasm32-wasip1", "wasm32-wasip2"];
     if let setup::RustTargets::LeftOut(reason) = setup::rust_targets(context, &targets)? {

@@ -545,6 +545,45 @@ fn rust_server() {
     running.end().is(0, "seen\n", "seen, as an error\n");
 }
 
+/// What it does in its world is in the tests of `runtime`.
+#[test]
+fn rust_concurrent() {
+    let Some(ended) = with(&["--wasi", "p3"], Guest::RustConcurrent, &["exit", "9"]) else {
+        return;
+    };
+    ended.is(9, "", "");
+    let ended = with(
+        &["-S", "p3", "-e", "A=b"],
+        Guest::RustConcurrent,
+        &["hello"],
+    )
+    .unwrap();
+    assert_eq!(ended.code, Some(0), "{ended:#?}");
+    assert!(ended.stdout.contains("argument hello\n"), "{ended:#?}");
+    assert!(ended.stdout.contains("\nA=b\n"), "{ended:#?}");
+    assert!(!ended.stdout.contains(SECRET.1), "{ended:#?}");
+    // Without the flag it is refused, though its code is there.
+    let refused = run(Guest::RustConcurrent, &["hello"]).unwrap();
+    assert_eq!(refused.stdout, "");
+    assert_ne!(refused.code, Some(0));
+    assert!(refused.stderr.contains("--wasi p3"), "{refused:#?}");
+}
+
+#[test]
+fn rust_service() {
+    let Some(module) = built(Guest::RustService) else {
+        return;
+    };
+    let args = ["--wasi", "p3", module.to_str().unwrap()];
+    let mut running = Root::shared().start(args);
+    let address = running.listens_at();
+    let hello = asked(address, "/");
+    assert!(hello.starts_with("HTTP/1.1 200 OK\r\n"), "{hello}");
+    assert!(hello.contains("hello from preview 3\n"), "{hello}");
+    running.signal(Signal::INT);
+    running.end().is(0, "", "");
+}
+
 #[test]
 fn go_recursion() {
     says(Guest::GoRecursion, &[], "sum to 10000: 50005000\n");

@@ -156,6 +156,30 @@ fn a_pod_has_its_config_maps_and_secrets_as_variables_and_as_files() {
 }
 
 #[test]
+fn a_component_of_preview3_runs_by_the_pods_annotation() {
+    let Some(guest) = built(Guest::RustConcurrent) else {
+        return;
+    };
+    let place = Place::new();
+    let annotated = |value: &str| {
+        let metadata =
+            format!("{{name: of-{value}, annotations: {{coracle.dev/wasi: '{value}'}}}}");
+        pod("new", &guest, "    args: [exit, '6']\n").replace("{name: new}", &metadata)
+    };
+    place.write("pod.yaml", &annotated("p3"));
+    assert_eq!(place.run(&["play", "pod.yaml"]).code, Some(6));
+    for (value, said) in [
+        ("p2", "annotation `coracle.dev/wasi: p3`"),
+        ("p4", "metadata.annotations[coracle.dev/wasi] is \"p4\""),
+    ] {
+        place.write("pod.yaml", &annotated(value));
+        let refused = place.run(&["play", "pod.yaml"]);
+        assert_ne!(refused.code, Some(0), "{refused:#?}");
+        assert!(refused.stderr.contains(said), "{refused:#?}");
+    }
+}
+
+#[test]
 fn a_deployment_is_its_replicas_and_the_first_code_that_is_not_0_is_plays() {
     let (Some(exit), Some(sleeper)) = (built(Guest::RustExit), built(Guest::RustSleeper)) else {
         return;

@@ -6,13 +6,13 @@
 //!
 //! It must not know stores, guests or how a container is ended: whoever is told [`OverBudget`] does that.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio::sync::Notify;
 use wasmtime::ResourceLimiter;
 
-use crate::stack::Extent;
+use crate::stack::{Extent, TooManyStacks, stacks_of};
 
 /// No limit.
 const UNLIMITED: u64 = u64::MAX;
@@ -37,6 +37,8 @@ pub(crate) struct Memory {
     charged: AtomicU64,
     touched: AtomicU64,
     stacks: Mutex<Vec<Arc<Extent>>>,
+    /// How many there may be.
+    max_stacks: AtomicUsize,
     over: OnceLock<OverBudget>,
     ended: Notify,
 }
@@ -49,6 +51,7 @@ impl Memory {
             charged: AtomicU64::new(0),
             touched: AtomicU64::new(0),
             stacks: Mutex::new(Vec::new()),
+            max_stacks: AtomicUsize::new(stacks_of(1)),
             over: OnceLock::new(),
             ended: Notify::new(),
         }
@@ -157,11 +160,23 @@ impl Memory {
         touched
     }
 
-    pub(crate) fn add_stack(&self, stack: &Arc<Extent>) {
-        self.stacks
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(Arc::clone(stack));
+    ///
+    /// # Errors
+    /// The container has as many as it was promised room for: concurrent calls can make more.
+    pub(crate) fn add_stack(&self, stack: &Arc<Extent>) -> Result<(), TooManyStacks> {
+        let most = self.max_stacks.load(Ordering::Relaxed);
+        let mut stacks = self.stacks.lock().unwrap_or_else(PoisonError::into_inner);
+        if stacks.len() >= most {
+            return Err(TooManyStacks(most));
+        }
+        stacks.push(Arc::clone(stack));
+        Ok(())
+    }
+
+    /// Lets so many instances run at once.
+    pub(crate) fn expect_instances(&self, instances: u32) {
+        self.max_stacks
+            .store(stacks_of(instances), Ordering::Relaxed);
     }
 
     pub(crate) fn remove_stack(&self, stack: &Arc<Extent>) {

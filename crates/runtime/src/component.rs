@@ -5,16 +5,18 @@
 use std::sync::Arc;
 
 use wasi_host::p2::{P2, P2Host, P2Shared, add_p2};
+use wasi_host::p3::add_p3;
 use wasi_host::{Exit, World};
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre, Linker};
 use wasmtime::{AsContextMut, Engine};
 
 use crate::container::Container;
+use crate::engine::Calls;
 use crate::instance::{self, Data};
 use crate::spec::StartError;
 
-/// The interface of a command, of any version 0.2.x.
-pub(crate) const RUN: &str = "wasi:cli/run@0.2.";
+/// The interface of a command, of any version of preview2 and preview3.
+const RUN: [&str; 2] = ["wasi:cli/run@0.2.", "wasi:cli/run@0.3."];
 
 /// How many resources a component may hold: descriptors, streams, pollables.
 pub(crate) const RESOURCES: usize = 10_000;
@@ -32,9 +34,12 @@ impl P2Host for Composed {
 ///
 /// # Errors
 /// The world names something twice: a bug.
-pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<Composed>> {
+pub(crate) fn linker(engine: &Engine, calls: Calls) -> wasmtime::Result<Linker<Composed>> {
     let mut linker = Linker::new(engine);
     add_p2(&mut linker)?;
+    if calls == Calls::Concurrent {
+        add_p3(&mut linker)?;
+    }
     Ok(linker)
 }
 
@@ -62,7 +67,7 @@ pub(crate) fn entry(component: &Component, export: Option<&str>) -> Option<Compo
     let ty = component.component_type();
     let (name, _) = ty
         .exports(component.engine())
-        .find(|(name, _)| name.starts_with(RUN))?;
+        .find(|(name, _)| RUN.iter().any(|run| name.starts_with(run)))?;
     let interface = component.get_export_index(None, name)?;
     component.get_export_index(Some(&interface), "run")
 }

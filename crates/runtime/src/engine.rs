@@ -1,6 +1,7 @@
-//! The one configuration of the engine. The compile child makes its code with it and Cranelift, the
+//! The configuration of the engine. The compile child makes its code with it and Cranelift, the
 //! guest host runs that code with it and no compiler; other engines may differ in how they
-//! allocate instances, and in nothing else, or the code would not load.
+//! allocate instances, and in nothing else, or the code would not load. But for [`Calls`]: what
+//! preview3 needs is in engines of its own, whose code no other loads (docs/adr/0024).
 //!
 //! **Stacks.** A guest gets 8 MiB of stack for Wasm, as Go's own runner asks for, and 1 MiB beyond
 //! it for the host's functions: a Go program then nests 558,000 calls of a small function, and about
@@ -31,8 +32,18 @@ const WASM_STACK: usize = 8 << 20;
 /// Stack for the frames of host functions, bytes.
 const HOST_STACK: usize = 1 << 20;
 
-/// What both engines share.
-fn config() -> Config {
+/// Which calls of components an engine knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Calls {
+    /// One after the other: preview1 and preview2.
+    Sequential,
+    /// Also concurrent ones, with streams and futures: preview3. It costs every store.
+    Concurrent,
+}
+
+/// What all engines of one kind share.
+fn config(calls: Calls) -> Config {
+    let concurrent = calls == Calls::Concurrent;
     let mut config = Config::new();
     config
         .epoch_interruption(true)
@@ -45,8 +56,8 @@ fn config() -> Config {
         // Atomics may be used; a shared memory may not: its growth passes no limiter.
         .wasm_threads(true)
         .shared_memory(false)
-        // The machinery of preview3's concurrent calls would cost every store.
-        .concurrency_support(false);
+        .concurrency_support(concurrent)
+        .wasm_component_model_async(concurrent);
     config
 }
 
@@ -54,8 +65,8 @@ fn config() -> Config {
 ///
 /// # Errors
 /// This machine can't be compiled for.
-pub(crate) fn compiler() -> wasmtime::Result<Engine> {
-    let mut config = config();
+pub(crate) fn compiler(calls: Calls) -> wasmtime::Result<Engine> {
+    let mut config = config(calls);
     config.cranelift_opt_level(OptLevel::Speed);
     Engine::new(&config)
 }
@@ -64,8 +75,8 @@ pub(crate) fn compiler() -> wasmtime::Result<Engine> {
 ///
 /// # Errors
 /// This machine can't run the code.
-pub(crate) fn guests() -> wasmtime::Result<Engine> {
-    let mut config = config();
+pub(crate) fn guests(calls: Calls) -> wasmtime::Result<Engine> {
+    let mut config = config(calls);
     config
         .enable_compiler(false)
         .with_host_stack(Arc::new(Stacks));
@@ -111,7 +122,7 @@ pub(crate) fn pooled(slots: u32) -> wasmtime::Result<Engine> {
         .table_keep_resident(KEPT_TABLE)
         .async_stack_keep_resident(KEPT_STACK)
         .pagemap_scan(Enabled::Auto);
-    let mut config = config();
+    let mut config = config(Calls::Sequential);
     config
         .enable_compiler(false)
         // A deep stack is given back: nobody is charged for one that is not in use.

@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::runtime::{self, Handle, Runtime};
 use tokio::sync::mpsc;
 
-use crate::engine;
+use crate::engine::{self, Calls};
 use crate::engines::Engines;
 use crate::events::Events;
 use crate::exec;
@@ -81,7 +81,8 @@ impl Local {
     /// # Errors
     /// [`LocalError`]
     pub fn new(config: LocalConfig) -> Result<Local, LocalError> {
-        let engine = engine::guests().map_err(|error| LocalError::Engine(format!("{error:#}")))?;
+        let engine = engine::guests(Calls::Sequential)
+            .map_err(|error| LocalError::Engine(format!("{error:#}")))?;
         let ticker = Ticker::start(engine.clone()).map_err(LocalError::Thread)?;
         let runtime = runtime(config.workers).map_err(LocalError::Thread)?;
         let room = match config.room {

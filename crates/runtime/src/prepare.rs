@@ -52,6 +52,9 @@ pub(crate) fn prepare(
     })?;
 
     let container = Arc::new(Container::new(&spec.limits));
+    if let Some(http) = &spec.http {
+        container.memory.expect_instances(http.max_concurrent);
+    }
     let blocking = Arc::clone(&container.blocking);
     let share = Share::of(Arc::new(Opened::new(&engines.room)));
     let world = Arc::new(ContainerWorld {

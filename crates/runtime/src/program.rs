@@ -10,9 +10,10 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use wasmtime::component::{self, Component};
 use wasmtime::{Engine, ExternType, InstancePre, Linker, Module, Precompiled, UnknownImportError};
-use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 use crate::component::Composed;
+use crate::engine::Calls;
+use crate::http::Proxy;
 use crate::instance::{self, Core, START};
 use crate::spec::StartError;
 
@@ -57,10 +58,10 @@ impl Program {
     ///
     /// # Errors
     /// [`StartError::Entry`] if it is none.
-    pub(crate) fn proxy(&self) -> Result<ProxyPre<Composed>, StartError> {
+    pub(crate) fn proxy(&self) -> Result<Proxy, StartError> {
         let problem = match self {
             Program::Core(_) => "a core module can't have it".to_owned(),
-            Program::Component(pre) => match ProxyPre::new(pre.clone()) {
+            Program::Component(pre) => match Proxy::new(pre) {
                 Ok(proxy) => return Ok(proxy),
                 Err(error) => format!("{error:#}"),
             },
@@ -154,6 +155,7 @@ type Entry = Arc<Mutex<Weak<Program>>>;
 /// All that is loaded, and what it is linked to.
 pub(crate) struct Programs {
     engine: Engine,
+    calls: Calls,
     core: Linker<Core>,
     /// Made for the first component: a process that runs none does without.
     component: OnceLock<component::Linker<Composed>>,
@@ -165,10 +167,11 @@ impl Programs {
     ///
     /// # Errors
     /// The worlds don't link: a bug.
-    pub(crate) fn new(engine: Engine) -> wasmtime::Result<Programs> {
+    pub(crate) fn new(engine: Engine, calls: Calls) -> wasmtime::Result<Programs> {
         let core = instance::core_linker(&engine)?;
         Ok(Programs {
             engine,
+            calls,
             core,
             component: OnceLock::new(),
             loaded: Mutex::new(HashMap::new()),
@@ -208,11 +211,12 @@ impl Programs {
         if let Some(linker) = self.component.get() {
             return Ok(linker);
         }
-        let linker =
-            crate::component::linker(&self.engine).map_err(|error| StartError::System {
+        let linker = crate::component::linker(&self.engine, self.calls).map_err(|error| {
+            StartError::System {
                 what: "make the world of components".to_owned(),
                 message: format!("{error:#}"),
-            })?;
+            }
+        })?;
         Ok(self.component.get_or_init(|| linker))
     }
 

@@ -15,10 +15,25 @@ use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags};
 use wasmtime::{StackCreator, StackMemory};
 
 use crate::budget::Memory;
+use crate::execs::MAX_EXECS;
 use crate::turn;
 
 /// How many pages are looked at by one call.
 const WINDOW: usize = 16;
+
+/// How many stacks the concurrent calls of a container may have beside one an instance and exec.
+pub(crate) const CALL_STACKS: u32 = 64;
+
+/// A container has too many calls under way.
+#[derive(Debug, thiserror::Error)]
+#[error("{0} calls are under way, the most that the container may have at once")]
+pub(crate) struct TooManyStacks(pub(crate) usize);
+
+/// How many stacks a container may have whose main guest is so many instances.
+pub(crate) fn stacks_of(instances: u32) -> usize {
+    let all = u64::from(instances) + u64::from(MAX_EXECS) + u64::from(CALL_STACKS);
+    usize::try_from(all).unwrap_or(usize::MAX)
+}
 
 /// Makes stacks.
 pub(crate) struct Stacks;
@@ -30,7 +45,7 @@ unsafe impl StackCreator for Stacks {
         let memory = turn::memory();
         let extent = Arc::new(Extent::map(size)?);
         if let Some(memory) = &memory {
-            memory.add_stack(&extent);
+            memory.add_stack(&extent)?;
         }
         Ok(Box::new(Stack {
             extent,
@@ -171,7 +186,7 @@ impl Drop for Extent {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
 
     #[test]
@@ -195,5 +210,21 @@ mod tests {
             unsafe { (at as *mut u8).write_volatile(1) };
         }
         assert_eq!(extent.touched(), 64 << 10);
+    }
+
+    #[test]
+    fn a_container_has_as_many_stacks_as_it_was_promised() {
+        let memory = Memory::new(None);
+        memory.expect_instances(2);
+        let stacks: Vec<_> = (0..2 + MAX_EXECS + CALL_STACKS)
+            .map(|_| Arc::new(Extent::map(64 << 10).unwrap()))
+            .collect();
+        for stack in &stacks {
+            memory.add_stack(stack).unwrap();
+        }
+        let more = Arc::new(Extent::map(64 << 10).unwrap());
+        assert!(memory.add_stack(&more).is_err());
+        memory.remove_stack(&stacks[0]);
+        memory.add_stack(&more).unwrap();
     }
 }

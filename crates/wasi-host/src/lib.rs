@@ -2,7 +2,7 @@
 //!
 //! [`fs`] is the file-system layer and [`stdio`] the standard streams; both worlds of WASI stand on
 //! them: [`p1`] is preview1 with one table of descriptors for files, streams and sockets.
-//! [`p2`] is preview2.
+//! [`p2`] is preview2, and [`p3`] preview3 over it.
 //!
 //! This crate must not know of Kubernetes, of images, of logs, or of how a guest is compiled,
 //! limited and scheduled: it gets a [`World`] of plain values and descriptors.
@@ -24,6 +24,7 @@ mod network;
 mod opened;
 pub mod p1;
 pub mod p2;
+pub mod p3;
 mod pollable;
 pub mod stdio;
 mod world;
@@ -35,4 +36,5 @@ pub use network::{Face, Network, is_of_local_pods};
 pub use opened::{Descriptors, OpenOne, Share};
 pub use p1::add_p1;
 pub use p2::{P2, P2Host, P2Shared, add_p2};
+pub use p3::add_p3;
 pub use world::{CpuClock, Exit, Tty, World, WorldError};

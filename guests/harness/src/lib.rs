@@ -74,6 +74,10 @@ pub enum World {
     P2,
     /// A component of `wasi:http`, which answers requests
     Http,
+    /// A command component of WASI preview 3
+    P3,
+    /// A component of preview 3's `wasi:http`
+    Http3,
     /// An interpreter: the guest is its script
     Script,
 }
@@ -122,6 +126,8 @@ impl Guest {
             (Language::Wat, _) => format!("{}.wat", self.name()),
             (_, World::Script) => format!("{}.py", self.name()),
             (_, World::Http) => format!("{}.http.wasm", self.name()),
+            (_, World::P3) => format!("{}.p3.wasm", self.name()),
+            (_, World::Http3) => format!("{}.http3.wasm", self.name()),
             (_, World::P2) => format!("{}.p2.wasm", self.name()),
             (_, World::P1) => format!("{}.wasm", self.name()),
         }

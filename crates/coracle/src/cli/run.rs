@@ -13,6 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::quantity;
 use super::stdio::Attach;
+use crate::hands::WASI;
 use crate::local::names;
 use crate::publish::PortMapping;
 
@@ -25,6 +26,7 @@ Examples:
   coracle run hello.wasm                            a module from a file
   coracle run -e MODE=test -v .:/data app.wasm ls   variables, a folder, arguments
   coracle run -it oci-archive:python.tar            an image from an archive, with a terminal
+  coracle run --wasi p3 async.wasm                  a component of WASI 0.3, which is experimental
   coracle run -p 8080:80 server.wasm                port 8080 of this machine leads to the guest's 80
   coracle run --memory 64Mi --cpus 0.5 localhost:5000/app:1
   coracle run -d --name web --restart always server.wasm      in the background
@@ -77,6 +79,9 @@ pub(crate) struct Args {
     /// Run this instead of the image's entrypoint
     #[arg(long, value_name = "MODULE")]
     entrypoint: Option<String>,
+    /// The newest WASI that a component may be of; p3 (WASI 0.3) is experimental. -S is wasmtime's word
+    #[arg(short = 'S', long, value_name = "PREVIEW", default_value = "p2")]
+    wasi: Wasi,
     /// When to ask the registry
     #[arg(long, value_name = "POLICY", default_value = "missing")]
     pull: Pull,
@@ -102,6 +107,15 @@ enum Pull {
     Missing,
     /// Never ask
     Never,
+}
+
+/// WASI's previews.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Wasi {
+    /// Preview 1 and 2
+    P2,
+    /// Also preview 3
+    P3,
 }
 
 /// docker's and podman's words for restartPolicy.
@@ -198,6 +212,8 @@ impl Args {
                 name: Some(name),
                 namespace: Some("default".to_owned()),
                 uid: Some(uid.to_owned()),
+                annotations: (self.wasi == Wasi::P3)
+                    .then(|| [(WASI.to_owned(), "p3".to_owned())].into()),
                 ..ObjectMeta::default()
             },
             spec: Some(PodSpec {

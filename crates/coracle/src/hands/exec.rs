@@ -10,6 +10,7 @@ use runtime::{ExecEnd, ExecError, ExecFds, ExecSpec, ModuleContent, ModuleSource
 
 use super::images::Resolved;
 use super::lookup::Lookup;
+use super::prepare::allows_preview3;
 use super::{Hands, guest_id, locked};
 use crate::program::sentence;
 
@@ -79,6 +80,7 @@ impl Hands {
         let source = ModuleSource {
             digest: *module.digest.as_bytes(),
             content: ModuleContent::Path(module.path),
+            preview3: allows_preview3(pod).map_err(|failure| failed(FAILED, failure.message))?,
         };
         let spec = ExecSpec {
             id,

@@ -34,6 +34,7 @@ use images::Resolved;
 pub(crate) use net::PodNet;
 pub(crate) use pod::remove_pod;
 use prepare::Prepared;
+pub(crate) use prepare::WASI;
 
 /// What guests get as standard streams.
 #[derive(Clone, Copy, Debug)]

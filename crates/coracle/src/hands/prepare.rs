@@ -13,6 +13,7 @@ use volume::{Etc, HostAlias, Method, MountPoint, RootSpec};
 
 use super::images::Resolved;
 use super::objects::config_failure;
+use super::serve::{annotation, wrong};
 use super::{Hands, Streams, blocking, failure, locked, pod as pods, remove, start};
 use crate::container::{self, Needs, PodFacts, Process};
 use crate::dns;
@@ -32,6 +33,25 @@ impl Prepared {
     /// Whether it is not run, but asked.
     pub(super) fn serves(&self) -> bool {
         self.info.world == World::Proxy && self.export.is_none()
+    }
+}
+
+/// On a Pod, `p3` lets its containers run components of preview3, which is experimental.
+pub(crate) const WASI: &str = "coracle.dev/wasi";
+
+/// Whether a pod's containers may run components of preview3.
+///
+/// # Errors
+/// The annotation says something else.
+pub(super) fn allows_preview3(pod: &Pod) -> Result<bool, Failure> {
+    match annotation(pod, WASI) {
+        None | Some("p2") => Ok(false),
+        Some("p3") => Ok(true),
+        Some(other) => Err(wrong(
+            WASI,
+            other,
+            "write p3 to allow WASI 0.3, which is experimental; p2 is what holds without it",
+        )),
     }
 }
 
@@ -141,7 +161,8 @@ impl Hands {
         let process = self
             .process(pod, &id.container, &image, &self.ips(pod))
             .await?;
-        let (module, export) = self.module(&image, &process).await?;
+        let preview3 = allows_preview3(pod)?;
+        let (module, export) = self.module(&image, &process, preview3).await?;
         let code = self.code(&module, &process).await?;
         let (root, mounts) = self.root(pod, id, &image, &process).await?;
         Ok(Prepared {
@@ -167,6 +188,7 @@ impl Hands {
         &self,
         image: &Resolved,
         process: &Process,
+        preview3: bool,
     ) -> Result<(ModuleSource, Option<String>), Failure> {
         let image = image.clone();
         let word = process.args.first().cloned().unwrap_or_default();
@@ -184,6 +206,7 @@ impl Hands {
             let source = ModuleSource {
                 digest: *module.digest.as_bytes(),
                 content: ModuleContent::Path(module.path),
+                preview3,
             };
             Ok((source, module.export))
         })

@@ -79,7 +79,7 @@ pub(super) fn tell(port: u16, env: &mut Vec<(String, String)>) {
     env.push(("PORT".to_owned(), port.to_string()));
 }
 
-fn annotation<'a>(pod: &'a Pod, name: &str) -> Option<&'a str> {
+pub(super) fn annotation<'a>(pod: &'a Pod, name: &str) -> Option<&'a str> {
     pod.metadata
         .annotations
         .as_ref()?
@@ -87,7 +87,7 @@ fn annotation<'a>(pod: &'a Pod, name: &str) -> Option<&'a str> {
         .map(String::as_str)
 }
 
-fn wrong(name: &str, value: &str, problem: &str) -> Failure {
+pub(super) fn wrong(name: &str, value: &str, problem: &str) -> Failure {
     let message = format!("metadata.annotations[{name}] is {value:?}: {problem}");
     failure("CreateContainerConfigError", message, false)
 }

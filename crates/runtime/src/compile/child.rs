@@ -16,6 +16,7 @@ use super::inspect::{self, World};
 use super::limits::CompileLimits;
 use super::sniff;
 use super::wire::{Answer, Compiled, Reply, Request, Task};
+use crate::engine::Calls;
 use crate::protocol::blocking;
 
 /// The format of the cache: it is part of every key.
@@ -63,19 +64,17 @@ fn answer(request: &Request, fds: Vec<OwnedFd>) -> Reply {
     limits
         .impose()
         .map_err(|error| CompileError::system("limit the compiling process", error))?;
-    let engine = crate::engine::compiler().map_err(|error| CompileError::System {
-        what: "make the compiler".to_owned(),
-        message: format!("{error:#}"),
-    })?;
+    let engine = compiler(Calls::Sequential)?;
     let compiled = match &request.task {
         Task::Identify => None,
-        Task::Compile { digest } => {
+        Task::Compile { digest, preview3 } => {
             let [module, code] =
                 <[OwnedFd; 2]>::try_from(fds).map_err(|fds| CompileError::System {
                     what: "compile".to_owned(),
                     message: format!("{} descriptors arrived and 2 are needed", fds.len()),
                 })?;
-            Some(compile(&engine, limits, digest, module, code)?)
+            let bytes = read(module, limits.module_bytes)?;
+            Some(compile(&engine, limits, digest, *preview3, bytes, code)?)
         }
     };
     Ok(Answer {
@@ -84,14 +83,21 @@ fn answer(request: &Request, fds: Vec<OwnedFd>) -> Reply {
     })
 }
 
+fn compiler(calls: Calls) -> Result<Engine, CompileError> {
+    crate::engine::compiler(calls).map_err(|error| CompileError::System {
+        what: "make the compiler".to_owned(),
+        message: format!("{error:#}"),
+    })
+}
+
 fn compile(
     engine: &Engine,
     limits: &CompileLimits,
     digest: &str,
-    module: OwnedFd,
+    preview3: bool,
+    bytes: Vec<u8>,
     code: OwnedFd,
 ) -> Result<Compiled, CompileError> {
-    let bytes = read(module, limits.module_bytes)?;
     let actual = hex::encode(Sha256::digest(&bytes));
     if actual != digest {
         return Err(CompileError::Digest {
@@ -101,6 +107,12 @@ fn compile(
     }
     let wasm = binary(bytes)?;
     let info = inspect::inspect(&wasm)?;
+    let concurrent = match info.preview3 {
+        true if !preview3 => return Err(CompileError::Preview3),
+        true => Some(compiler(Calls::Concurrent)?),
+        false => None,
+    };
+    let engine = concurrent.as_ref().unwrap_or(engine);
     let artefact = match info.world {
         World::Core => engine.precompile_module(&wasm),
         World::Component | World::Proxy => engine.precompile_component(&wasm),

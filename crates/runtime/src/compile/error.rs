@@ -67,6 +67,11 @@ pub enum CompileError {
         /// Why it can't be served.
         problem: String,
     },
+    /// The component is preview3's, which was not allowed.
+    #[error(
+        "the component is for preview3 (WASI 0.3), which is experimental and off: allow it with `coracle run --wasi p3`, or with the annotation `coracle.dev/wasi: p3` on its pod, or build it for preview2"
+    )]
+    Preview3,
     /// The module is larger than the compiler takes.
     #[error("the module has {size} bytes and the most that is compiled is {max}")]
     TooLarge {

@@ -9,7 +9,7 @@ use wasmparser::{
 };
 
 use super::error::CompileError;
-use super::worlds;
+use super::worlds::{self, Preview};
 
 /// The most names of one list that are kept, and the longest, bytes.
 const MAX_NAMES: usize = 256;
@@ -20,9 +20,10 @@ const MAX_NAMES: usize = 256;
 pub enum World {
     /// A core module: preview1.
     Core,
-    /// A component: preview2.
+    /// A component: preview2 or preview3.
     Component,
-    /// A component that exports `wasi:http/incoming-handler` 0.2: it is served.
+    /// A component that exports `wasi:http/incoming-handler` 0.2 or `wasi:http/handler` 0.3: it is
+    /// served.
     Proxy,
 }
 
@@ -39,6 +40,10 @@ pub struct ModuleInfo {
     /// Whether it takes connections on sockets that it is given: a core module that imports
     /// preview1's `sock_accept`.
     pub accepts: bool,
+    /// Whether it imports or exports what is preview3's: it is compiled and run where that is
+    /// allowed.
+    #[serde(default)]
+    pub preview3: bool,
 }
 
 impl ModuleInfo {
@@ -69,6 +74,7 @@ pub(crate) fn inspect(wasm: &[u8]) -> Result<ModuleInfo, CompileError> {
         imports: Vec::new(),
         exports: Vec::new(),
         accepts: false,
+        preview3: false,
     };
     let mut depth = 0_u32;
     for payload in Parser::new(0).parse_all(wasm) {
@@ -117,7 +123,7 @@ fn outermost(payload: &Payload<'_>, info: &mut ModuleInfo) -> Result<(), Compile
                 let import = import.map_err(invalid)?;
                 // A type is the component's own word for something and nothing to provide.
                 if !matches!(import.ty, ComponentTypeRef::Type(_)) {
-                    worlds::check_interface(import.name.name)?;
+                    info.preview3 |= worlds::check_interface(import.name.name)? == Preview::Three;
                 }
                 info.import(import.name.name);
             }
@@ -125,6 +131,7 @@ fn outermost(payload: &Payload<'_>, info: &mut ModuleInfo) -> Result<(), Compile
         Payload::ComponentExportSection(section) => {
             for export in section.clone() {
                 let name = export.map_err(invalid)?.name.name;
+                info.preview3 |= worlds::is_of_preview3(name);
                 if worlds::is_handler(name)? {
                     info.world = World::Proxy;
                 }

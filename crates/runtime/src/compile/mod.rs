@@ -57,6 +57,8 @@ pub struct ModuleSource {
     pub digest: [u8; 32],
     /// Where the bytes are. They are not touched if the code is cached.
     pub content: ModuleContent,
+    /// Whether it may be a component of preview3.
+    pub preview3: bool,
 }
 
 /// Where a module's bytes are.
@@ -107,7 +109,7 @@ struct Inner {
     /// One child at a time tells the key; it does not queue behind compilations.
     identify: Arc<Semaphore>,
     /// What is being compiled now; the future lives as long as somebody waits for it.
-    running: Mutex<HashMap<Digest, Running>>,
+    running: Mutex<HashMap<(Digest, bool), Running>>,
     /// The compatibility key, once it is known.
     key: Mutex<Option<String>>,
 }
@@ -161,7 +163,7 @@ impl Compiler {
         progress: impl Fn(CompileProgress),
     ) -> Result<Code, CompileError> {
         if let Some(entry) = self.cached(&module.digest).await? {
-            return Ok(code(entry, true));
+            return code(entry, module, true);
         }
         let (work, mut told) = self.work(module);
         progress(*told.borrow_and_update());
@@ -177,12 +179,10 @@ impl Compiler {
             }
         }
         let entry = self.cached(&module.digest).await?;
-        entry
-            .map(|entry| code(entry, false))
-            .ok_or_else(|| CompileError::System {
-                what: "find the code that was just compiled".to_owned(),
-                message: "the cache has lost it".to_owned(),
-            })
+        let lost = || std::io::Error::other("the cache has lost it");
+        let entry = entry
+            .ok_or_else(|| CompileError::system("find the code that was just compiled", lost()))?;
+        code(entry, module, false)
     }
 
     /// Removes a module's code, for one that the engine does not take or that is wanted no more.
@@ -231,7 +231,8 @@ impl Compiler {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         running.retain(|_, one| one.work.upgrade().is_some_and(|work| work.peek().is_none()));
-        if let Some(one) = running.get(&module.digest)
+        let wanted = (module.digest, module.preview3);
+        if let Some(one) = running.get(&wanted)
             && let Some(work) = one.work.upgrade()
         {
             return (work, one.progress.clone());
@@ -244,7 +245,7 @@ impl Compiler {
                 work: weak,
                 progress: told.clone(),
             };
-            running.insert(module.digest, one);
+            running.insert(wanted, one);
         }
         (work, told)
     }
@@ -299,21 +300,23 @@ impl Inner {
     }
 }
 
-fn code(entry: Entry, cached: bool) -> Code {
-    Code {
+/// What was compiled for one that allows preview3 is there for another that does not.
+fn code(entry: Entry, module: &ModuleSource, cached: bool) -> Result<Code, CompileError> {
+    if entry.info.preview3 && !module.preview3 {
+        return Err(CompileError::Preview3);
+    }
+    Ok(Code {
         file: entry.file,
         info: entry.info,
         cached,
-    }
+    })
 }
 
 async fn permit(permits: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, CompileError> {
     let permit = Arc::clone(permits).acquire_owned().await;
     // Nobody closes it.
-    permit.map_err(|error| CompileError::System {
-        what: "wait for other compilations".to_owned(),
-        message: error.to_string(),
-    })
+    let closed = std::io::Error::other;
+    permit.map_err(|error| CompileError::system("wait for other compilations", closed(error)))
 }
 
 /// Compiles a module into the cache.
@@ -342,14 +345,13 @@ async fn compile(
         .map_err(|error| CompileError::system("write the code", error))?;
     let task = Task::Compile {
         digest: digest.clone(),
+        preview3: module.preview3,
     };
     let fds = vec![bytes, out.into()];
     let job = Job::start(&inner.program, &inner.limits, task, fds, permit)?;
     let Answer { key, compiled } = job.answer().await?;
-    let compiled: Compiled = compiled.ok_or_else(|| CompileError::System {
-        what: "compile".to_owned(),
-        message: "the compiling process answered without code".to_owned(),
-    })?;
+    let none = || std::io::Error::other("the compiling process answered without code");
+    let compiled: Compiled = compiled.ok_or_else(|| CompileError::system("compile", none()))?;
     inner.cache.keep(temporary, &key, &digest, compiled)?;
     // It is another one if the binary was replaced since.
     inner.learn(&key);

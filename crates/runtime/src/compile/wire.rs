@@ -27,6 +27,8 @@ pub(super) enum Task {
     Compile {
         /// The SHA-256 of the module's bytes, in hex.
         digest: String,
+        /// Whether a component of preview3 is compiled.
+        preview3: bool,
     },
 }
 

@@ -106,11 +106,47 @@ pub(crate) const PREVIEW2_INTERFACES: &[&str] = &[
     "wasi:sockets/udp-create-socket",
 ];
 
+/// Preview3's interfaces, of any version 0.3.x.
+pub(crate) const PREVIEW3_INTERFACES: &[&str] = &[
+    "wasi:cli/environment",
+    "wasi:cli/exit",
+    "wasi:cli/stderr",
+    "wasi:cli/stdin",
+    "wasi:cli/stdout",
+    "wasi:cli/terminal-input",
+    "wasi:cli/terminal-output",
+    "wasi:cli/terminal-stderr",
+    "wasi:cli/terminal-stdin",
+    "wasi:cli/terminal-stdout",
+    "wasi:cli/types",
+    "wasi:clocks/monotonic-clock",
+    "wasi:clocks/system-clock",
+    "wasi:clocks/types",
+    "wasi:filesystem/preopens",
+    "wasi:filesystem/types",
+    "wasi:http/client",
+    "wasi:http/types",
+    "wasi:random/insecure",
+    "wasi:random/insecure-seed",
+    "wasi:random/random",
+    "wasi:sockets/ip-name-lookup",
+    "wasi:sockets/types",
+];
+
+/// Which snapshot of WASI an interface is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Preview {
+    /// 0.2
+    Two,
+    /// 0.3
+    Three,
+}
+
 /// What a component exports that serves HTTP, of any version 0.2.x.
 const INCOMING_HANDLER: &str = "wasi:http/incoming-handler";
 
-/// Why preview3's HTTP is not to be had.
-const HTTP_OF_PREVIEW3: &str = "is wasi:http 0.3 (preview3), whose concurrent calls are switched off in this engine: build it for wasi:http 0.2";
+/// The same, of any version 0.3.x.
+const HANDLER: &str = "wasi:http/handler";
 
 /// Checks a function that a core module imports.
 pub(crate) fn check_function(module: &str, name: &str) -> Result<(), CompileError> {
@@ -145,17 +181,23 @@ pub(crate) fn refuse_other(module: &str, name: &str, kind: &str) -> CompileError
     }
 }
 
-/// Checks something that a component imports, by its whole name.
-pub(crate) fn check_interface(import: &str) -> Result<(), CompileError> {
+/// Checks something that a component imports, by its whole name, and says what it is of.
+pub(crate) fn check_interface(import: &str) -> Result<Preview, CompileError> {
     let (interface, version) = import.split_once('@').unwrap_or((import, ""));
-    let known = PREVIEW2_INTERFACES.contains(&interface);
+    let in_two = PREVIEW2_INTERFACES.contains(&interface);
+    let in_three = PREVIEW3_INTERFACES.contains(&interface);
     let problem = match interface {
-        _ if known && of_preview2(version) => return Ok(()),
-        name if name.starts_with("wasi:http/") && of_preview3(version) => {
-            HTTP_OF_PREVIEW3.to_owned()
+        _ if in_two && of_preview2(version) => return Ok(Preview::Two),
+        _ if in_three && of_preview3(version) => return Ok(Preview::Three),
+        _ if (in_two || in_three) && version.is_empty() => {
+            "has no version: those of 0.2 are offered".to_owned()
         }
-        _ if known && version.is_empty() => "has no version: those of 0.2 are offered".to_owned(),
-        _ if known => format!("is of version {version}: those of 0.2 are offered"),
+        _ if in_three && version.starts_with("0.3.") => {
+            "is of a draft of preview3: build it for the release 0.3".to_owned()
+        }
+        _ if in_two || in_three => {
+            format!("is of version {version}: those of 0.2 are offered")
+        }
         name if name.starts_with("wasi:") => {
             "no world of this version has: those of wasi:cli 0.2 are offered".to_owned()
         }
@@ -172,25 +214,37 @@ pub(crate) fn is_handler(export: &str) -> Result<bool, CompileError> {
     let (interface, version) = export.split_once('@').unwrap_or((export, ""));
     match interface {
         INCOMING_HANDLER if of_preview2(version) => Ok(true),
-        "wasi:http/handler" | INCOMING_HANDLER => Err(CompileError::Export {
+        HANDLER if of_preview3(version) => Ok(true),
+        HANDLER | INCOMING_HANDLER => Err(CompileError::Export {
             export: export.to_owned(),
-            problem: match of_preview3(version) {
-                true => HTTP_OF_PREVIEW3.to_owned(),
-                false => format!("is served as {INCOMING_HANDLER} of 0.2 alone: build it for that"),
-            },
+            problem: format!(
+                "is served as {INCOMING_HANDLER} of 0.2 or {HANDLER} of 0.3 alone: build it for one of them"
+            ),
         }),
         _ => Ok(false),
     }
 }
 
-/// Whether a version is of 0.3, its candidates included.
-fn of_preview3(version: &str) -> bool {
-    version.starts_with("0.3.")
+/// Whether something that a component exports is an interface of preview3.
+pub(crate) fn is_of_preview3(export: &str) -> bool {
+    export
+        .strip_prefix("wasi:")
+        .and_then(|export| export.split_once('@'))
+        .is_some_and(|(_, version)| of_preview3(version))
 }
 
 /// Whether a version is a release of 0.2.
 fn of_preview2(version: &str) -> bool {
+    is_release(version, "0.2.")
+}
+
+/// Whether a version is a release of 0.3: its drafts had other types.
+fn of_preview3(version: &str) -> bool {
+    is_release(version, "0.3.")
+}
+
+fn is_release(version: &str, of: &str) -> bool {
     version
-        .strip_prefix("0.2.")
+        .strip_prefix(of)
         .is_some_and(|patch| !patch.is_empty() && patch.bytes().all(|b| b.is_ascii_digit()))
 }

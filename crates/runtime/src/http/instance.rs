@@ -8,22 +8,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use futures::future::BoxFuture;
-use http::{Method, Request, Response, Uri};
+use http::{Method, Request, Uri};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use wasi_host::P2Host;
 use wasmtime::AsContextMut;
-use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
-use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
 use super::body::RequestBody;
+use super::proxy::Answer;
 use super::server::Shared;
 use crate::budget::Hold;
 use crate::component::RESOURCES;
 use crate::instance;
 use crate::turn::Throttle;
-
-/// What an instance answers with.
-pub(super) type Answer = Result<Response<HyperOutgoingBody>, ErrorCode>;
 
 /// See the module.
 pub(super) struct Instance {
@@ -169,15 +165,7 @@ async fn run(
         is_done: false,
     };
     store.as_context_mut().set_max_component_handles(RESOURCES);
-    let result = async {
-        let proxy = shared.proxy.instantiate_async(&mut store).await?;
-        let mut view = store.data_mut().p2().http();
-        let request = view.new_incoming_request(Scheme::Http, request)?;
-        let answer = view.new_response_outparam(answer)?;
-        let handler = proxy.wasi_http_incoming_handler();
-        handler.call_handle(&mut store, request, answer).await
-    }
-    .await;
+    let result = shared.proxy.handle(&mut store, request, answer).await;
     // What it wrote is on its way beside it: dropping the store would cut it off.
     let flushed = store.data_mut().p2().flushed();
     flushed.await;

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::engine;
+use crate::engine::{self, Calls};
 use crate::program::Programs;
 use crate::room::{Needs, Promise, Room};
 use crate::ticker::Ticker;
@@ -46,7 +46,7 @@ impl Pool {
         let promise = room.promise(needs).map_err(|error| error.to_string())?;
         let made = engine::pooled(slots).and_then(|engine| {
             let ticker = Ticker::start(engine.clone())?;
-            Ok((Programs::new(engine)?, ticker))
+            Ok((Programs::new(engine, Calls::Sequential)?, ticker))
         });
         let (programs, ticker) = made.map_err(|error| format!("{error:#}"))?;
         Ok(Pool {

@@ -11,7 +11,8 @@ use wasmtime::PoolConcurrencyLimitError;
 
 use super::activity::Busy;
 use super::body::{BreaksOff, GuestBody, RequestBody, ResponseBody};
-use super::instance::{Answer, Instance, Named};
+use super::instance::{Instance, Named};
+use super::proxy::Answer;
 use super::server::{Connection, Shared};
 
 /// When one that was turned away may come again, seconds.

@@ -18,16 +18,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use wasi_host::P2Shared;
 use wasi_host::stdio::OutSink;
-use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 use super::HttpSpec;
 use super::activity::{Activity, Expired};
 use super::admission::Admission;
 use super::instance::Named;
 use super::io::Io;
+use super::proxy::Proxy;
 use super::request;
 use crate::budget::Hold;
-use crate::component::Composed;
 use crate::container::Container;
 use crate::program::Program;
 use crate::stdio::write_all;
@@ -57,7 +56,7 @@ const REPORT: Duration = Duration::from_secs(2);
 pub(crate) struct Shared {
     pub(crate) name: String,
     pub(crate) spec: HttpSpec,
-    pub(crate) proxy: ProxyPre<Composed>,
+    pub(crate) proxy: Proxy,
     pub(crate) worlds: P2Shared,
     pub(crate) container: Arc<Container>,
     pub(crate) ticker: Arc<Ticker>,
@@ -78,7 +77,7 @@ pub(crate) struct Shared {
 pub(crate) struct Parts {
     pub(crate) name: String,
     pub(crate) spec: HttpSpec,
-    pub(crate) proxy: ProxyPre<Composed>,
+    pub(crate) proxy: Proxy,
     pub(crate) worlds: P2Shared,
     pub(crate) container: Arc<Container>,
     pub(crate) ticker: Arc<Ticker>,

@@ -12,6 +12,7 @@ mod exec_limits;
 mod http;
 mod limits;
 mod orders;
+pub(crate) mod preview3;
 mod streams;
 
 use std::fs::{self, File};
@@ -156,7 +157,7 @@ impl Host {
 
 /// Compiled code, as the compile child would write it.
 pub(crate) fn compiled(wat: &str) -> OwnedFd {
-    let engine = crate::engine::compiler().unwrap();
+    let engine = crate::engine::compiler(crate::engine::Calls::Sequential).unwrap();
     let wasm = wat::parse_str(wat).unwrap();
     let code = match wasm[4..8] {
         [0x0d, ..] => engine.precompile_component(&wasm),

@@ -218,7 +218,8 @@ fn guest_of(
             })
             .unwrap(),
     };
-    let ticker = Ticker::start(crate::engine::guests().unwrap()).unwrap();
+    let ticker =
+        Ticker::start(crate::engine::guests(crate::engine::Calls::Sequential).unwrap()).unwrap();
     (Arc::new(guest), Box::new(run), Arc::new(ticker))
 }
 

@@ -15,7 +15,7 @@ use crate::fs::{Dir, Errno, File, OpenOptions, Opened, Stat};
 
 /// What a guest's descriptor is.
 #[derive(Clone, Debug)]
-pub(super) enum Descriptor {
+pub(crate) enum Descriptor {
     /// A folder.
     Dir(Dir),
     /// A regular file.
@@ -32,7 +32,7 @@ fn from_wasi(resource: &Resource<types::Descriptor>) -> Resource<Descriptor> {
 }
 
 impl Descriptor {
-    fn stat(&self) -> Result<Stat, Errno> {
+    pub(crate) fn stat(&self) -> Result<Stat, Errno> {
         match self {
             Descriptor::Dir(dir) => dir.stat(),
             Descriptor::File(file) => file.stat(),

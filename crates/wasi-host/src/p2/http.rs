@@ -4,6 +4,7 @@ use std::sync::{Arc, LazyLock};
 
 use http::{HeaderName, Request, Response};
 use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
+use wasmtime_wasi_http::p3::bindings::http::types as p3;
 use wasmtime_wasi_http::{
     DEFAULT_FORBIDDEN_HEADERS, Error, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttpCtx,
     WasiHttpCtxView, WasiHttpHooks,
@@ -75,12 +76,24 @@ impl WasiHttpHooks for Hooks {
         CHUNK
     }
 
+    fn p3_outgoing_body_chunk_size(&mut self) -> usize {
+        CHUNK
+    }
+
     fn p2_error_from_hyper(&mut self, error: &hyper::Error) -> ErrorCode {
         // A request's body that breaks off is the one that comes here as it is.
         tracing::debug!(%error, "a request of a guest's client");
         match error.is_incomplete_message() || error.is_closed() {
             true => ErrorCode::ConnectionTerminated,
             false => ErrorCode::HttpProtocolError,
+        }
+    }
+
+    fn p3_error_from_hyper(&mut self, error: &hyper::Error) -> p3::ErrorCode {
+        tracing::debug!(%error, "a request of a guest's client");
+        match error.is_incomplete_message() || error.is_closed() {
+            true => p3::ErrorCode::ConnectionTerminated,
+            false => p3::ErrorCode::HttpProtocolError,
         }
     }
 }

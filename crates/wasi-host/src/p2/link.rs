@@ -18,7 +18,8 @@ pub trait P2Host: Send {
     fn p2(&mut self) -> &mut P2;
 }
 
-struct HasHost;
+/// Host functions that work on what is this crate's own.
+pub(crate) struct HasHost;
 
 impl HasData for HasHost {
     type Data<'a> = HostView<'a>;
@@ -30,7 +31,8 @@ impl HasData for HasTable {
     type Data<'a> = &'a mut ResourceTable;
 }
 
-struct HasSockets;
+/// Those of sockets.
+pub(crate) struct HasSockets;
 
 impl HasData for HasSockets {
     type Data<'a> = SocketsView<'a>;

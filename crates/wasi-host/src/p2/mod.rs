@@ -28,7 +28,13 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::sockets::WasiSocketsCtxView;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
+pub(crate) use descriptor::Descriptor;
+pub(crate) use link::{HasHost, HasSockets};
 pub use link::{P2Host, add_p2};
+pub(crate) use sockets::{SocketsView, udp};
+pub(crate) use stdin::Input;
+pub(crate) use stdout::Output;
+pub(crate) use streams::{FileInput, FileOutput, Position};
 
 use crate::fs::Root;
 use crate::http::Client;
@@ -48,8 +54,8 @@ pub struct P2 {
 /// What this crate's own interfaces work on.
 pub(crate) struct Host {
     given: Arc<Given>,
-    stdin: Arc<stdin::Shared>,
-    work: Work,
+    pub(crate) stdin: Arc<stdin::Shared>,
+    pub(crate) work: Work,
 }
 
 /// The worlds of all instances of one component in one container: what they share is made once.
@@ -64,13 +70,13 @@ pub struct P2Shared {
 
 /// What a guest is given and can't change.
 pub(crate) struct Given {
-    root: Root,
-    stdout: Arc<dyn OutSink>,
-    stderr: Arc<dyn OutSink>,
-    tty: Tty,
-    args: Vec<String>,
-    env: Vec<(String, String)>,
-    cwd: String,
+    pub(crate) root: Root,
+    pub(crate) stdout: Arc<dyn OutSink>,
+    pub(crate) stderr: Arc<dyn OutSink>,
+    pub(crate) tty: Tty,
+    pub(crate) args: Vec<String>,
+    pub(crate) env: Vec<(String, String)>,
+    pub(crate) cwd: String,
 }
 
 impl Deref for Host {
@@ -84,15 +90,15 @@ impl Deref for Host {
 /// What is done beside the guest: on the pod's blocking threads, and in tasks that end with it.
 #[derive(Clone, Debug)]
 pub(crate) struct Work {
-    blocking: Arc<Blocking>,
-    charge: Charge,
+    pub(crate) blocking: Arc<Blocking>,
+    pub(crate) charge: Charge,
     tasks: TaskTracker,
     killed: CancellationToken,
 }
 
 impl Work {
     /// Goes on beside the guest, until it is done or the guest is dropped.
-    fn spawn<F>(&self, work: F) -> tokio::task::JoinHandle<Option<F::Output>>
+    pub(crate) fn spawn<F>(&self, work: F) -> tokio::task::JoinHandle<Option<F::Output>>
     where
         F: Future + Send + 'static,
         F::Output: Send,
@@ -104,8 +110,8 @@ impl Work {
 
 /// What a host function of this crate sees.
 pub(crate) struct HostView<'a> {
-    host: &'a Host,
-    table: &'a mut ResourceTable,
+    pub(crate) host: &'a Host,
+    pub(crate) table: &'a mut ResourceTable,
 }
 
 impl P2 {
@@ -129,7 +135,7 @@ impl P2 {
         async move { tasks.wait().await }
     }
 
-    fn sockets(&mut self) -> sockets::SocketsView<'_> {
+    pub(crate) fn sockets(&mut self) -> sockets::SocketsView<'_> {
         sockets::SocketsView {
             wasi: WasiSocketsCtxView {
                 ctx: self.wasi.sockets(),
@@ -141,7 +147,7 @@ impl P2 {
         }
     }
 
-    fn view(&mut self) -> HostView<'_> {
+    pub(crate) fn view(&mut self) -> HostView<'_> {
         HostView {
             host: &self.host,
             table: &mut self.table,

@@ -13,7 +13,7 @@ use crate::fs::IO_BYTES;
 use crate::stdio::Stdin;
 
 /// The stream behind all handles.
-pub(super) struct Shared {
+pub(crate) struct Shared {
     stdin: Stdin,
     work: Work,
     state: Mutex<State>,
@@ -34,7 +34,7 @@ enum State {
 }
 
 impl Shared {
-    pub(super) fn new(stdin: Stdin, work: Work) -> Arc<Shared> {
+    pub(crate) fn new(stdin: Stdin, work: Work) -> Arc<Shared> {
         Arc::new(Shared {
             stdin,
             work,
@@ -96,10 +96,10 @@ impl Shared {
 }
 
 /// A guest's handle.
-pub(super) struct Input(Arc<Shared>);
+pub(crate) struct Input(Arc<Shared>);
 
 impl Input {
-    pub(super) fn new(shared: &Arc<Shared>) -> Input {
+    pub(crate) fn new(shared: &Arc<Shared>) -> Input {
         Input(shared.clone())
     }
 }

@@ -13,14 +13,14 @@ use crate::fs::{Errno, IO_BYTES};
 use crate::stdio::OutSink;
 
 /// A guest's handle.
-pub(super) struct Output {
+pub(crate) struct Output {
     sink: Arc<dyn OutSink>,
     work: Work,
     writing: Writing,
 }
 
 impl Output {
-    pub(super) fn new(sink: &Arc<dyn OutSink>, work: &Work) -> Output {
+    pub(crate) fn new(sink: &Arc<dyn OutSink>, work: &Work) -> Output {
         Output {
             sink: sink.clone(),
             work: work.clone(),

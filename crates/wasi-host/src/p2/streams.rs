@@ -11,7 +11,7 @@ use crate::fs::{Errno, File, IO_BYTES};
 use crate::held::Held;
 
 /// Reads a file from an offset on.
-pub(super) struct FileInput {
+pub(crate) struct FileInput {
     file: File,
     offset: u64,
     work: Work,
@@ -30,7 +30,7 @@ enum Input {
 }
 
 impl FileInput {
-    pub(super) fn new(file: File, offset: u64, work: Work) -> FileInput {
+    pub(crate) fn new(file: File, offset: u64, work: Work) -> FileInput {
         FileInput {
             file,
             offset,
@@ -101,7 +101,7 @@ pub(super) fn failed(error: io::Error) -> StreamError {
 
 /// Where a stream writes.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Position {
+pub(crate) enum Position {
     /// From here on.
     At(u64),
     /// At the end, whoever else writes there.
@@ -154,7 +154,7 @@ impl Writing {
 }
 
 /// Writes a file.
-pub(super) struct FileOutput {
+pub(crate) struct FileOutput {
     file: File,
     position: Position,
     work: Work,
@@ -162,7 +162,7 @@ pub(super) struct FileOutput {
 }
 
 impl FileOutput {
-    pub(super) fn new(file: File, position: Position, work: Work) -> FileOutput {
+    pub(crate) fn new(file: File, position: Position, work: Work) -> FileOutput {
         FileOutput {
             file,
             position,

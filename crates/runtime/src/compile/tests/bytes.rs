@@ -25,7 +25,7 @@ async fn text_and_binary_are_compiled_to_code_the_engine_takes() {
         assert_eq!(code.info.world, World::Core);
         assert_eq!(code.info.imports, ["wasi_snapshot_preview1"]);
         assert_eq!(code.info.exports, ["memory", "_start"]);
-        let engine = crate::engine::guests().unwrap();
+        let engine = crate::engine::guests(crate::engine::Calls::Sequential).unwrap();
         // SAFETY: the compiler wrote this file a moment ago.
         let module = unsafe { wasmtime::Module::deserialize_open_file(&engine, code.file.into()) };
         assert_eq!(module.unwrap().exports().count(), 2);
@@ -162,11 +162,11 @@ async fn an_import_that_no_world_has_is_named() {
         ),
         (
             r#"(component (import "wasi:http/types@0.3.0-rc-2025-09-16" (instance)))"#,
-            "wasi:http 0.3 (preview3), whose concurrent calls are switched off",
+            "is of a draft of preview3",
         ),
         (
-            r#"(component (import "wasi:cli/stdin@0.3.0" (instance)))"#,
-            "is of version 0.3.0",
+            r#"(component (import "wasi:cli/stdin@0.4.0" (instance)))"#,
+            "is of version 0.4.0",
         ),
         (
             r#"(component (import "wasi:nn/tensor@0.2.0" (instance)))"#,
@@ -187,7 +187,7 @@ async fn an_import_that_no_world_has_is_named() {
 }
 
 #[tokio::test]
-async fn a_component_that_handles_requests_is_a_proxy_and_one_of_preview3_is_refused() {
+async fn a_component_that_handles_requests_is_a_proxy() {
     let exporting = |name: &str| {
         let wat = format!(r#"(component (instance $i) (export "{name}" (instance $i)))"#);
         wat::parse_str(wat).unwrap()
@@ -196,24 +196,43 @@ async fn a_component_that_handles_requests_is_a_proxy_and_one_of_preview3_is_ref
         ("wasi:http/incoming-handler@0.2.0", World::Proxy),
         ("wasi:http/incoming-handler@0.2.12", World::Proxy),
         ("wasi:cli/run@0.2.0", World::Component),
+        ("wasi:http/handler@0.3.1", World::Proxy),
+        ("wasi:cli/run@0.3.0", World::Component),
     ] {
-        assert_eq!(
-            inspect::inspect(&exporting(name)).unwrap().world,
-            world,
-            "{name}"
-        );
+        let info = inspect::inspect(&exporting(name)).unwrap();
+        assert_eq!(info.world, world, "{name}");
+        assert_eq!(info.preview3, name.contains("@0.3"), "{name}");
     }
     for (name, expected) in [
-        ("wasi:http/handler@0.3.0", "preview3"),
-        ("wasi:http/incoming-handler@0.3.0", "preview3"),
+        ("wasi:http/handler@0.2.0", "of 0.3 alone"),
+        ("wasi:http/incoming-handler@0.3.0", "of 0.3 alone"),
+        ("wasi:http/handler@0.3.0-rc-2026-03-15", "of 0.3 alone"),
         (
             "wasi:http/incoming-handler@0.2.0-rc-2023-11-10",
-            "of 0.2 alone",
+            "of 0.2 or",
         ),
     ] {
         let error = inspect::inspect(&exporting(name)).unwrap_err();
         assert!(matches!(error, CompileError::Export { .. }), "{error}");
         assert!(error.to_string().contains(expected), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_component_of_preview3_is_compiled_where_that_is_allowed_and_had_nowhere_else() {
+    let cache = scratch();
+    let compiler = compiler(cache.path());
+    let refused = source(r#"(component (import "wasi:cli/stdin@0.3.0" (instance)))"#);
+    let mut allowed = refused.clone();
+    allowed.preview3 = true;
+    for round in ["before", "after"] {
+        let error = compiler.code(&refused, |_| ()).await.unwrap_err();
+        assert_eq!(error, CompileError::Preview3, "{round} it was compiled");
+        assert!(error.to_string().contains("--wasi p3"), "{error}");
+        assert!(!error.retryable());
+        let code = compiler.code(&allowed, |_| ()).await.unwrap();
+        assert!(code.info.preview3);
+        assert_eq!(code.cached, round == "after");
     }
 }
 
@@ -236,6 +255,7 @@ async fn a_module_that_cannot_be_read_is_told_so() {
         let module = ModuleSource {
             digest: [0; 32],
             content: ModuleContent::Path(path),
+            preview3: false,
         };
         let error = compiler(cache.path())
             .code(&module, |_| ())
@@ -258,7 +278,11 @@ async fn a_file_is_compiled_whatever_its_offset() {
         ModuleContent::File(Arc::new(file.into())),
         ModuleContent::Path(path.clone()),
     ] {
-        let module = ModuleSource { digest, content };
+        let module = ModuleSource {
+            digest,
+            content,
+            preview3: false,
+        };
         let compiler = compiler(cache.path());
         assert!(!compiler.code(&module, |_| ()).await.unwrap().cached);
         compiler.discard(&digest).await.unwrap();

@@ -51,6 +51,7 @@ fn source(bytes: impl Into<Bytes>) -> ModuleSource {
     ModuleSource {
         digest: Sha256::digest(&bytes).into(),
         content: ModuleContent::Bytes(bytes),
+        preview3: false,
     }
 }
 

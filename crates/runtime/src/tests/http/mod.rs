@@ -2,6 +2,7 @@
 
 mod ends;
 mod limits;
+mod preview3;
 mod streams;
 
 use std::fs::File;
@@ -42,7 +43,7 @@ fn code() -> Option<OwnedFd> {
             }
             Err(missing) => panic!("{missing}"),
         };
-        let engine = crate::engine::compiler().unwrap();
+        let engine = crate::engine::compiler(crate::engine::Calls::Sequential).unwrap();
         let wasm = std::fs::read(path).unwrap();
         let (mut file, path) = tempfile::NamedTempFile::new().unwrap().keep().unwrap();
         let code = engine.precompile_component(&wasm).unwrap();

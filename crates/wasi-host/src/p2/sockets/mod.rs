@@ -7,7 +7,7 @@
 mod check;
 mod lookup;
 mod tcp;
-mod udp;
+pub(crate) mod udp;
 mod udp_socket;
 mod udp_streams;
 #[cfg(test)]
@@ -19,7 +19,7 @@ use std::net::SocketAddr;
 use wasmtime::component::{Resource, ResourceTable};
 use wasmtime_wasi::p2::bindings::sockets::network::{self, ErrorCode, IpAddressFamily};
 use wasmtime_wasi::p2::bindings::sockets::{instance_network, tcp_create_socket};
-use wasmtime_wasi::p2::{SocketError, SocketResult};
+use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, SocketError, SocketResult};
 use wasmtime_wasi::sockets::WasiSocketsCtxView;
 
 use super::Work;
@@ -30,17 +30,19 @@ use crate::{Network, OpenOne};
 pub(in crate::p2) use check::sockets_of;
 
 /// What is kept for a guest's sockets.
-#[derive(Debug, Default)]
-pub(super) struct Sockets {
-    network: Network,
+#[derive(Default)]
+pub(crate) struct Sockets {
+    pub(crate) network: Network,
     /// What is kept of each TCP socket, by its index in the table.
     tcp: HashMap<u32, Tcp>,
 }
 
 /// What is kept of a TCP socket.
-#[derive(Debug)]
 struct Tcp {
     faces: Faces,
+    /// Its streams, where nobody has taken them: preview2 gives them away at once.
+    input: Option<DynInputStream>,
+    output: Option<DynOutputStream>,
     /// What its descriptor is counted by.
     _one: OpenOne,
 }
@@ -70,10 +72,10 @@ impl Sockets {
 
 /// What a host function of sockets sees.
 pub(crate) struct SocketsView<'a> {
-    pub(super) wasi: WasiSocketsCtxView<'a>,
-    pub(super) sockets: &'a mut Sockets,
-    pub(super) root: &'a Root,
-    pub(super) work: &'a Work,
+    pub(crate) wasi: WasiSocketsCtxView<'a>,
+    pub(crate) sockets: &'a mut Sockets,
+    pub(crate) root: &'a Root,
+    pub(crate) work: &'a Work,
 }
 
 impl SocketsView<'_> {
@@ -94,7 +96,7 @@ impl SocketsView<'_> {
 
     /// A pod has addresses of one family: sockets of the other are not supported, as on a machine
     /// without it.
-    fn check_family(&self, family: IpAddressFamily) -> SocketResult<()> {
+    pub(crate) fn check_family(&self, family: IpAddressFamily) -> SocketResult<()> {
         match self.sockets.network.has(family == IpAddressFamily::Ipv4) {
             true => Ok(()),
             false => Err(ErrorCode::NotSupported.into()),

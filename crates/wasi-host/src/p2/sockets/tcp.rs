@@ -28,8 +28,39 @@ impl SocketsView<'_> {
 
     /// Keeps what a new socket has.
     pub(super) fn keep(&mut self, socket: &Resource<TcpSocket>, faces: Faces, one: OpenOne) {
-        let tcp = Tcp { faces, _one: one };
+        let tcp = Tcp {
+            faces,
+            input: None,
+            output: None,
+            _one: one,
+        };
         self.sockets.tcp.insert(socket.rep(), tcp);
+    }
+
+    /// Keeps the streams of a socket for whoever asks for them.
+    pub(crate) fn keep_streams(
+        &mut self,
+        socket: &Resource<TcpSocket>,
+        input: Resource<DynInputStream>,
+        output: Resource<DynOutputStream>,
+    ) -> wasmtime::Result<()> {
+        let input = self.table().delete(input)?;
+        let output = self.table().delete(output)?;
+        if let Some(tcp) = self.sockets.tcp.get_mut(&socket.rep()) {
+            tcp.input = Some(input);
+            tcp.output = Some(output);
+        }
+        Ok(())
+    }
+
+    /// What a socket receives, to be had once.
+    pub(crate) fn take_input(&mut self, socket: &Resource<TcpSocket>) -> Option<DynInputStream> {
+        self.sockets.tcp.get_mut(&socket.rep())?.input.take()
+    }
+
+    /// What a socket sends, to be had once.
+    pub(crate) fn take_output(&mut self, socket: &Resource<TcpSocket>) -> Option<DynOutputStream> {
+        self.sockets.tcp.get_mut(&socket.rep())?.output.take()
     }
 
     /// Binds a socket that is about to connect to where its pod's connections come from.

@@ -13,7 +13,7 @@ use wasmtime_wasi::p2::{DynPollable, Pollable, SocketError, SocketResult};
 use wasmtime_wasi_io::poll::subscribe;
 
 use super::SocketsView;
-use super::udp_socket::{Refusal, Socket};
+pub(crate) use super::udp_socket::{DATAGRAM, Refusal, Socket};
 use super::udp_streams::{Incoming, Outgoing, ours, theirs};
 
 /// A guest's socket and what it has begun.
@@ -171,13 +171,7 @@ impl udp::HostUdpSocket for SocketsView<'_> {
     }
 
     fn unicast_hop_limit(&mut self, this: Resource<udp::UdpSocket>) -> SocketResult<u8> {
-        let socket = &self.udp(&this)?.socket;
-        let inside = &socket.ends.inside;
-        let hops = match socket.ipv4 {
-            true => u8::try_from(sockopt::ip_ttl(inside)?).unwrap_or(u8::MAX),
-            false => sockopt::ipv6_unicast_hops(inside)?,
-        };
-        Ok(hops)
+        Ok(self.udp(&this)?.socket.hops()?)
     }
 
     fn set_unicast_hop_limit(

@@ -16,13 +16,13 @@ use crate::network::Face;
 use crate::{Network, OpenOne, Share};
 
 /// The longest datagram, bytes; IP allows a little less.
-pub(super) const DATAGRAM: usize = 65_535;
+pub(crate) const DATAGRAM: usize = 65_535;
 
 /// The sockets of the system.
 #[derive(Debug)]
-pub(super) struct Ends {
+pub(crate) struct Ends {
     network: Network,
-    pub(super) inside: UdpSocket,
+    pub(crate) inside: UdpSocket,
     outside: OnceLock<(UdpSocket, OpenOne)>,
     share: Share,
     _one: OpenOne,
@@ -30,27 +30,27 @@ pub(super) struct Ends {
 
 /// Where a socket is connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Remote {
+pub(crate) struct Remote {
     /// As the guest calls it.
-    pub(super) asked: SocketAddr,
+    pub(crate) asked: SocketAddr,
     /// What that means.
-    pub(super) real: SocketAddr,
+    pub(crate) real: SocketAddr,
 }
 
 /// A guest's socket.
 #[derive(Debug)]
-pub(super) struct Socket {
-    pub(super) ends: Arc<Ends>,
-    pub(super) network: Network,
-    pub(super) ipv4: bool,
-    pub(super) bound: bool,
-    pub(super) remote: Option<Remote>,
+pub(crate) struct Socket {
+    pub(crate) ends: Arc<Ends>,
+    pub(crate) network: Network,
+    pub(crate) ipv4: bool,
+    pub(crate) bound: bool,
+    pub(crate) remote: Option<Remote>,
     face: Face,
 }
 
 /// Why nothing was sent or connected.
 #[derive(Debug)]
-pub(super) enum Refusal {
+pub(crate) enum Refusal {
     /// The address is none to send to.
     Invalid,
     /// The guest may not send there.
@@ -80,7 +80,7 @@ fn make(ipv4: bool) -> io::Result<UdpSocket> {
 
 impl Socket {
     /// A socket that is bound to nothing.
-    pub(super) async fn new(network: Network, ipv4: bool, share: Share) -> io::Result<Socket> {
+    pub(crate) async fn new(network: Network, ipv4: bool, share: Share) -> io::Result<Socket> {
         let one = share.take()?;
         let inside = make(ipv4)?;
         // A new one can be written to, which the runtime learns a moment later.
@@ -103,7 +103,7 @@ impl Socket {
     }
 
     /// Binds it, `None` if the guest has no such address.
-    pub(super) fn bind(&mut self, asked: SocketAddr) -> Option<io::Result<()>> {
+    pub(crate) fn bind(&mut self, asked: SocketAddr) -> Option<io::Result<()>> {
         let real = self.network.incoming(asked)?;
         let bound = rustix::net::bind(&self.ends.inside, &real);
         if bound.is_ok() {
@@ -114,7 +114,7 @@ impl Socket {
     }
 
     /// Sends to, and takes from, nobody else from now on; with `None`, anybody.
-    pub(super) fn connect(&mut self, to: Option<SocketAddr>) -> Result<(), Refusal> {
+    pub(crate) fn connect(&mut self, to: Option<SocketAddr>) -> Result<(), Refusal> {
         if self.remote.take().is_some() {
             let dissolved = |socket| rustix::net::connect_unspec(socket).map_err(io::Error::from);
             dissolved(&self.ends.inside)?;
@@ -131,12 +131,12 @@ impl Socket {
     }
 
     /// What an address means that is sent to.
-    pub(super) fn meant(&self, asked: SocketAddr) -> Result<SocketAddr, Refusal> {
+    pub(crate) fn meant(&self, asked: SocketAddr) -> Result<SocketAddr, Refusal> {
         meant(self.network, self.ipv4, asked)
     }
 
     /// As the guest is told.
-    pub(super) fn local_address(&self) -> io::Result<SocketAddr> {
+    pub(crate) fn local_address(&self) -> io::Result<SocketAddr> {
         let real = self.ends.inside.local_addr()?;
         let face = match (self.face, self.remote) {
             // A connected socket has an address, and not any.
@@ -148,8 +148,17 @@ impl Socket {
         Ok(self.network.shown(real, face))
     }
 
+    /// How many hops its datagrams go.
+    pub(crate) fn hops(&self) -> io::Result<u8> {
+        let inside = &self.ends.inside;
+        Ok(match self.ipv4 {
+            true => u8::try_from(sockopt::ip_ttl(inside)?).unwrap_or(u8::MAX),
+            false => sockopt::ipv6_unicast_hops(inside)?,
+        })
+    }
+
     /// How datagrams from the pod itself are told of.
-    pub(super) fn peer_face(&self) -> Face {
+    pub(crate) fn peer_face(&self) -> Face {
         match (self.remote, self.face) {
             (Some(remote), _) => self.network.face(remote.asked.ip()),
             (None, Face::As(ip)) if ip.is_loopback() => self.face,
@@ -158,7 +167,7 @@ impl Socket {
     }
 }
 
-pub(super) fn meant(
+pub(crate) fn meant(
     network: Network,
     ipv4: bool,
     asked: SocketAddr,
@@ -179,7 +188,7 @@ impl Ends {
     }
 
     /// The end that sends to `real`.
-    pub(super) fn towards(&self, real: SocketAddr) -> io::Result<&UdpSocket> {
+    pub(crate) fn towards(&self, real: SocketAddr) -> io::Result<&UdpSocket> {
         let own = matches!(self.network, Network::Node) || self.network.source(real).is_some();
         if own {
             return Ok(&self.inside);
@@ -200,7 +209,7 @@ impl Ends {
     }
 
     /// Sends one datagram, now or not at all.
-    pub(super) fn send(&self, bytes: &[u8], to: SocketAddr, connected: bool) -> io::Result<()> {
+    pub(crate) fn send(&self, bytes: &[u8], to: SocketAddr, connected: bool) -> io::Result<()> {
         let end = self.towards(to)?;
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         let send = || {
@@ -218,7 +227,7 @@ impl Ends {
     }
 
     /// Takes one datagram that is there, from whichever end.
-    pub(super) fn receive(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+    pub(crate) fn receive(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         let inside = receive(&self.inside, buffer);
         match (&inside, self.outside()) {
             (Err(error), Some(outside)) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -228,7 +237,7 @@ impl Ends {
         }
     }
 
-    pub(super) async fn readable(&self) {
+    pub(crate) async fn readable(&self) {
         match self.outside() {
             // An error is the next call's to tell.
             None => drop(self.inside.readable().await),
@@ -239,7 +248,7 @@ impl Ends {
         }
     }
 
-    pub(super) async fn writable(&self) {
+    pub(crate) async fn writable(&self) {
         match self.outside() {
             None => drop(self.inside.writable().await),
             // Which one the guest will write to is not known: both have to be ready.
@@ -248,7 +257,7 @@ impl Ends {
     }
 
     /// Sets what a guest may set, on each end.
-    pub(super) fn set(
+    pub(crate) fn set(
         &self,
         option: impl Fn(&UdpSocket) -> rustix::io::Result<()>,
     ) -> io::Result<()> {
