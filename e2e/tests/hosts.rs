@@ -265,3 +265,21 @@ async fn a_cni_that_finds_itself_by_internal_ip_finds_the_kubelet() {
         assert_eq!(itself, [host.name()]);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_api_servers_node_proxy_leads_to_each_wasm_node() {
+    let Some(scene) = scene().await else { return };
+    for node in &scene.nodes {
+        let raw = |path: &str| {
+            let path = format!("/api/v1/nodes/{}/proxy/{path}", node.name());
+            scene.cluster.kubectl(&["get", "--raw", &path])
+        };
+        assert_eq!(raw("healthz").unwrap(), "ok");
+        let configuration: Value = serde_json::from_str(&raw("configz").unwrap()).unwrap();
+        let name = &configuration["kubeletconfig"]["nodeName"];
+        assert_eq!(name, node.name());
+        let refused = format!("{:#}", raw("metrics").unwrap_err());
+        let text = "metrics and statistics are not supported";
+        assert!(refused.contains(text), "{refused}");
+    }
+}
