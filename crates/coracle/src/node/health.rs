@@ -80,9 +80,9 @@ mod tests {
 
     #[test]
     fn a_loop_that_stands_still_is_found() {
+        let now = Instant::now();
         let pulse = Pulse::new();
         pulse.beat();
-        let now = Instant::now();
         assert_eq!(pulse.verdict(now), Verdict::Good);
         assert_eq!(pulse.verdict(now + SLOW), Verdict::Good);
         let late = pulse.verdict(now + SLOW + TURN);
