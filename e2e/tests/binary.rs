@@ -51,11 +51,16 @@ struct Scene {
 
 impl Scene {
     async fn set(name: &'static str, module: &Path) -> Scene {
+        Scene::set_with(name, module, &[]).await
+    }
+
+    /// With arguments for the node.
+    async fn set_with(name: &'static str, module: &Path, arguments: &[&str]) -> Scene {
         let plane = ControlPlane::shared().await.unwrap();
         let registry = registry().await;
         let image = registry.push_module(&format!("{name}:1"), module).unwrap();
         plane.namespace(name).await.unwrap();
-        let node = start(&plane, name);
+        let node = start(&plane, name, arguments);
         let scene = Scene {
             name,
             plane,
@@ -140,14 +145,9 @@ impl Scene {
     }
 }
 
-fn start(plane: &ControlPlane, name: &str) -> NodeProcess {
-    NodeProcess::start(
-        plane,
-        &e2e::binary().unwrap(),
-        name,
-        &["--node-ip", NODE_IP],
-    )
-    .unwrap()
+fn start(plane: &ControlPlane, name: &str, arguments: &[&str]) -> NodeProcess {
+    let arguments = [&["--node-ip", NODE_IP], arguments].concat();
+    NodeProcess::start(plane, &e2e::binary().unwrap(), name, &arguments).unwrap()
 }
 
 fn state(pod: &Pod) -> ContainerState {
@@ -260,6 +260,42 @@ async fn a_killed_agent_comes_back_and_adopts_what_runs() {
         scene.delete(pod).await;
         scene.gone(pod).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_with_a_grace_period_ends_its_pods_and_says_so() {
+    let Some(module) = module(Guest::GoSleep) else {
+        return;
+    };
+    let arguments = ["--shutdown-grace-period=20s"];
+    let mut scene = Scene::set_with("drained", &module, &arguments).await;
+    scene.apply("sleeper", "Always", &["1h"]).await;
+    scene.phase("sleeper", "Running").await;
+    let ended = scene.node.terminate().await.unwrap();
+    assert!(ended.success(), "{}", scene.node.log().unwrap());
+    let status = scene.phase("sleeper", "Failed").await.status.unwrap();
+    assert_eq!(status.reason.as_deref(), Some("Terminated"));
+    assert_eq!(
+        status.message.as_deref(),
+        Some("Pod was terminated in response to imminent node shutdown.")
+    );
+    let nodes: Api<Node> = Api::all(scene.plane.admin().await.unwrap());
+    let conditions = nodes
+        .get("drained")
+        .await
+        .unwrap()
+        .status
+        .unwrap()
+        .conditions;
+    let ready = conditions
+        .unwrap()
+        .into_iter()
+        .find(|one| one.type_ == "Ready");
+    let ready = ready.unwrap();
+    assert_eq!(
+        (ready.status.as_str(), ready.message.as_deref()),
+        ("False", Some("node is shutting down"))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

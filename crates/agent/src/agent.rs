@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
-use lifecycle::{Costs, Exit, NodeMemory, NodeObject, Resources};
+use lifecycle::node::{Period, Policy};
+use lifecycle::{Costs, Exit, NodeObject, Resources};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
@@ -29,6 +30,8 @@ pub struct Config {
     pub costs: Costs,
     /// The node's addresses, for `hostIP` and `hostIPs`.
     pub host_ips: Vec<IpAddr>,
+    /// When pods and images have to go.
+    pub policy: Policy,
 }
 
 /// Why a pod was not taken in.
@@ -66,11 +69,7 @@ pub(crate) struct Table {
     pub(crate) sources_ready: bool,
     guests_known: bool,
     pub(crate) orphans: Orphans,
-    pub(crate) shutdown: Option<u32>,
-    /// The Node's object, as last told.
-    pub(crate) object: Option<NodeObject>,
-    /// What the node's decisions remember.
-    pub(crate) memory: NodeMemory,
+    pub(crate) node: node::State,
 }
 
 impl Inner {
@@ -159,9 +158,7 @@ impl Agent {
             sources_ready: false,
             guests_known: false,
             orphans: Orphans::default(),
-            shutdown: None,
-            object: None,
-            memory: NodeMemory::default(),
+            node: node::State::default(),
         };
         let inner = Arc::new(Inner {
             ports,
@@ -284,17 +281,17 @@ impl Agent {
         let mut table = self.inner.table();
         let same =
             |old: &NodeObject| (&old.labels, &old.taints) == (&object.labels, &object.taints);
-        let waited_for = !table.memory.unfit_since.is_empty();
-        let new = !table.object.as_ref().is_some_and(same) || waited_for;
-        table.object = Some(object);
+        let waited_for = !table.node.memory.unfit_since.is_empty();
+        let new = !table.node.object.as_ref().is_some_and(same) || waited_for;
+        table.node.object = Some(object);
         if new {
             self.inner.node.notify_one();
         }
     }
 
-    /// The node shuts down: each pod gets so many seconds to end.
-    pub fn shutdown(&self, grace_seconds: u32) {
-        self.inner.table().shutdown = Some(grace_seconds);
+    /// The node shuts down: pods end by their priority, the lowest first, each group within its time.
+    pub fn shutdown(&self, periods: Vec<Period>) {
+        self.inner.table().node.shutdown = Some(periods);
         self.inner.node.notify_one();
     }
 

@@ -17,5 +17,5 @@ mod worker;
 pub use agent::{Agent, ApplyError, Config};
 pub use clock::{Clock, TokioClock};
 pub use ledger::{Effects, Ledger, Ticket, Turn};
-pub use ports::{Guest, Hands, Outlet, Ports};
+pub use ports::{Boundless, Guest, Hands, Machine, Outlet, Ports, Subject};
 pub use store::{Checkpoints, Folder, Loaded, StoreError, Volatile};

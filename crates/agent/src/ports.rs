@@ -1,11 +1,13 @@
 //! What the agent needs of others. Adapters live with who wires them; the agent decides nothing
 //! about images, guests, folders or API servers.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use lifecycle::node::{Call, NodeEvent, Pressure, Usage};
 use lifecycle::{Action, Event, Failure, Output};
 
 /// A guest that the guest host runs.
@@ -57,9 +59,55 @@ pub trait Outlet: Send + Sync + 'static {
     fn forgotten(&self, uid: &str);
 }
 
+/// A pod that is here, of which something is to be measured.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// Its object.
+    pub pod: Arc<Pod>,
+    /// The images that its containers have, as [`lifecycle::Image::id`] names them.
+    pub images: Vec<String>,
+    /// Its disk is to be looked at, which costs a walk of its folders.
+    pub disk: bool,
+}
+
+/// The machine under the node. Decides nothing.
+#[async_trait]
+pub trait Machine: Send + Sync + 'static {
+    /// How much there is and what of it is used, by these pods and at all; with `images` which images
+    /// there are. What can't be measured is left out. Its time is the caller's.
+    async fn measure(&self, subjects: Vec<Subject>, images: bool) -> Usage;
+
+    /// Does what the node is to do; done once it is, whether or not all of it could be.
+    async fn call(&self, call: Call);
+
+    /// What the node is short of has changed. Must not block.
+    fn pressures(&self, pressures: &BTreeSet<Pressure>);
+
+    /// Something to tell of the node. Must not block.
+    fn event(&self, event: NodeEvent);
+}
+
+/// A machine of which nothing is known, and nothing is short.
+pub struct Boundless;
+
+#[async_trait]
+impl Machine for Boundless {
+    async fn measure(&self, _: Vec<Subject>, _: bool) -> Usage {
+        Usage::default()
+    }
+
+    async fn call(&self, _: Call) {}
+
+    fn pressures(&self, _: &BTreeSet<Pressure>) {}
+
+    fn event(&self, _: NodeEvent) {}
+}
+
 /// What the agent needs of the machine.
 #[derive(Clone)]
 pub struct Ports {
+    /// Measures, and lets go of what nobody uses.
+    pub machine: Arc<dyn Machine>,
     /// Executes.
     pub hands: Arc<dyn Hands>,
     /// Tells.

@@ -82,10 +82,12 @@ impl Dirs {
 
     /// The folder of one run of a container.
     pub(crate) fn run(&self, uid: &str, container: &str, attempt: u32) -> PathBuf {
-        self.pod(uid)
-            .join("containers")
-            .join(container)
-            .join(attempt.to_string())
+        self.runs_of(uid, container).join(attempt.to_string())
+    }
+
+    /// The folders of all runs of a container.
+    pub(crate) fn runs_of(&self, uid: &str, container: &str) -> PathBuf {
+        self.pod(uid).join("containers").join(container)
     }
 
     /// The folder of one of the pod's own volumes.

@@ -10,6 +10,7 @@ mod facts;
 mod hands;
 mod images;
 mod local;
+mod machine;
 mod manifest;
 mod node;
 mod objects;

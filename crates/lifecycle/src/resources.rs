@@ -135,7 +135,7 @@ pub(crate) fn milli(quantity: &Quantity) -> u128 {
 }
 
 /// In whole units, rounded up.
-fn units(quantity: &Quantity) -> u64 {
+pub(crate) fn units(quantity: &Quantity) -> u64 {
     narrow(milli(quantity).div_ceil(1000))
 }
 

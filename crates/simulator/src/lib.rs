@@ -17,6 +17,7 @@ mod chance;
 mod coverage;
 mod machine;
 mod node;
+mod pressure;
 mod probing;
 mod rules;
 mod scenario;

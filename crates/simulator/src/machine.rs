@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
+use lifecycle::node::Signal;
 use lifecycle::{
     Exit, ExitKind, Failure, Image, Key, Kind, Outcome, Output, ProbeKind, Retry, What,
 };
@@ -53,6 +54,8 @@ pub(crate) enum Effect {
 /// What stands on the machine.
 #[derive(Default)]
 pub(crate) struct Machine {
+    /// What is short, and how many percent of it are available.
+    pub(crate) levels: BTreeMap<Signal, u8>,
     pub(crate) guests: BTreeMap<RunId, Guest>,
     /// Exits that are kept until the agent has absorbed them.
     pub(crate) exits: BTreeMap<RunId, Exit>,

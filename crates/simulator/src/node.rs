@@ -7,13 +7,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use agent::{Effects, Guest, Ledger, Ticket, Turn};
 use jiff::Timestamp;
+use lifecycle::node::{Measure, Period, Usage};
 use lifecycle::{
-    Action, Checkpoint, Costs, ExitKind, Failure, Key, Kind, NodeMemory, NodeView, Output,
-    Resources, Retry, Verdict, What, node_step,
+    Action, Checkpoint, Costs, ExitKind, Failure, Key, Kind, NodeMemory, NodeStep, NodeView,
+    Output, Resources, Retry, Verdict, What, node_step,
 };
 
 use crate::chance::Chance;
 use crate::machine::{Effect, RunId, failure, later};
+use crate::pressure;
 use crate::rules::{Broken, Shown, broken};
 use crate::world::{Happening, World};
 
@@ -41,9 +43,13 @@ pub(crate) struct Node {
     /// What is written survives.
     pub(crate) disk: BTreeMap<u32, Checkpoint>,
     pub(crate) save_failures: u32,
-    pub(crate) shutdown: Option<u32>,
+    pub(crate) shutdown: Option<Vec<Period>>,
+    /// What was measured of the machine last, and when its calls were done.
+    usage: Option<Usage>,
+    collected: Option<Timestamp>,
+    measuring: bool,
     /// What the node's decisions remember; it goes with the agent.
-    memory: NodeMemory,
+    pub(crate) memory: NodeMemory,
     /// How often each action was asked for, over all lives: chance goes by that.
     asked: BTreeMap<(u32, Key), u32>,
 }
@@ -584,6 +590,9 @@ impl World<'_> {
         self.node.guests_known = false;
         self.node.workers.clear();
         self.node.memory = NodeMemory::default();
+        self.node.usage = None;
+        self.node.collected = None;
+        self.node.measuring = false;
         self.node.unseen.clear();
         self.at(away, Happening::AgentUp);
         Ok(())
@@ -736,16 +745,15 @@ impl World<'_> {
         let view = NodeView {
             allocatable: self.scenario.allocatable,
             pods,
-            shutdown: self.node.shutdown,
+            shutdown: self.node.shutdown.clone(),
             object: None,
+            policy: self.scenario.policy.clone(),
+            usage: self.node.usage.clone(),
+            collected: self.node.collected,
             memory: self.node.memory.clone(),
         };
         let mut step = node_step(&view, self.now);
-        self.node.memory = std::mem::take(&mut step.memory);
-        if let Some(at) = step.wake_at {
-            let life = self.node.life;
-            self.at_time(at, Happening::Judge { life });
-        }
+        self.decided_of_node(&view, &mut step)?;
         let ids: Vec<u32> = self.node.workers.keys().copied().collect();
         for id in ids {
             let Some(verdict) = step.verdicts.remove(&format!("uid-{id}")) else {
@@ -758,6 +766,49 @@ impl World<'_> {
             self.tell(id, new);
         }
         self.overcommitted()
+    }
+
+    /// What the node's step asks for beside its verdicts.
+    fn decided_of_node(&mut self, view: &NodeView, step: &mut NodeStep) -> Result<(), Broken> {
+        pressure::held(view, step, self.now)?;
+        self.node.memory = std::mem::take(&mut step.memory);
+        let life = self.node.life;
+        if let Some(at) = step.wake_at {
+            self.at_time(at, Happening::Judge { life });
+        }
+        for call in &step.calls {
+            self.note(|| format!("node: {call:?}"));
+            let done = self.chance("call").between(1, 3000);
+            self.at(done, Happening::Collected { life });
+        }
+        if let Some(measure) = step.measure.take().filter(|_| !self.node.measuring) {
+            self.node.measuring = true;
+            self.at_time(measure.at, Happening::Measure { life, measure });
+        }
+        Ok(())
+    }
+
+    /// What was to be collected is.
+    pub(crate) fn collected(&mut self) {
+        self.machine.collected();
+        self.node.collected = Some(self.now);
+        self.judge_soon();
+    }
+
+    /// The machine is measured; the answer comes later.
+    pub(crate) fn measure(&mut self, measure: &Measure) {
+        let seed = self.scenario.seed;
+        let ids: Vec<u32> = self.node.workers.keys().copied().collect();
+        let usage = self.machine.usage(seed, &ids, measure, self.now);
+        let life = self.node.life;
+        let late = self.chance("measured").pick([1, 10, 2000], 1);
+        self.at(late, Happening::Measured { life, usage });
+    }
+
+    pub(crate) fn measured(&mut self, usage: Usage) -> Result<(), Broken> {
+        self.node.measuring = false;
+        self.node.usage = Some(usage);
+        self.judge()
     }
 
     /// What is admitted fits.

@@ -209,6 +209,17 @@ impl Witness {
         if terminal && (machine.has_guests(id) || starting) {
             return broken("no terminal phase while a container may run", phase);
         }
+        let failed = self
+            .terminating
+            .as_ref()
+            .and_then(|end| end.failed.as_ref());
+        if terminal
+            && let Some((reason, _)) = failed
+            && (phase, status.reason.as_ref()) != ("Failed", Some(reason))
+        {
+            let detail = format!("{phase} {:?} of one that {reason}", status.reason);
+            return broken("who is ended by the node is Failed for that", detail);
+        }
         if let Some(last) = &self.last {
             let before = last.phase.as_deref().unwrap_or_default();
             if matches!(before, "Succeeded" | "Failed") && phase != before {

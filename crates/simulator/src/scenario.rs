@@ -10,8 +10,10 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use lifecycle::Resources;
+use lifecycle::node::{Policy, Signal};
 
 use crate::chance::Chance;
+use crate::pressure;
 
 /// When histories begin: 2026-01-01T00:00:00Z, in Unix seconds.
 pub(crate) const BEGIN: i64 = 1_767_225_600;
@@ -33,6 +35,8 @@ pub struct Scenario {
     pub calm: i64,
     /// What the node has.
     pub allocatable: Resources,
+    /// When pods have to go.
+    pub policy: Policy,
 }
 
 /// A pod and its birth.
@@ -80,6 +84,8 @@ pub enum Trouble {
     Deadline(u32, i64),
     /// Somebody else writes a condition of their own.
     Foreign(u32),
+    /// So many percent of something are available from now on.
+    Low(Signal, u8),
 }
 
 impl Scenario {
@@ -101,7 +107,7 @@ impl Scenario {
             .collect();
         let percent = chance.pick([0, 3, 10, 30], 10);
         let most = chance.pick([0, 2, 4, 8], 4);
-        let faults = (0..chance.below(most + 1))
+        let faults: Vec<Fault> = (0..chance.below(most + 1))
             .map(|_| Fault {
                 after: chance.below(length),
                 what: trouble(count, &mut chance),
@@ -117,10 +123,13 @@ impl Scenario {
             descriptors: 1000,
             ephemeral_storage: 1 << 40,
         };
+        let mut faults = faults;
+        let policy = pressure::policy(seed, length, &mut faults);
         Scenario {
             seed,
             pods,
             faults,
+            policy,
             percent,
             length,
             calm,

@@ -173,3 +173,37 @@ fn the_other_rules_refuse_by_field() {
         assert!(refused("Never", none(), &status)[0].contains("conditions"));
     }
 }
+
+#[test]
+fn histories_reach_what_the_node_decides() {
+    let mut reached = std::collections::BTreeSet::new();
+    let mut coverage = Coverage::default();
+    for seed in 0..400 {
+        let scenario = Scenario::of(seed);
+        let outcome = run(&scenario, &mut coverage);
+        assert_eq!(outcome.violation, None);
+        let statuses = outcome.statuses.values().flatten();
+        for status in statuses.filter(|status| status.phase.as_deref() == Some("Failed")) {
+            let message = status.message.clone().unwrap_or_default();
+            let what = match status.reason.as_deref() {
+                Some("Evicted") if message.contains("resource: memory. Threshold") => "memory",
+                Some("Evicted") if message.contains("resource: ephemeral") => "disk",
+                Some("Evicted") if message.contains("had condition") => "not taken in",
+                Some("Preempting") => "preempted",
+                Some("NodePorts") => "ports",
+                Some("Terminated") => "shutdown",
+                _ => continue,
+            };
+            reached.insert(what);
+        }
+    }
+    let all = [
+        "disk",
+        "memory",
+        "not taken in",
+        "ports",
+        "preempted",
+        "shutdown",
+    ];
+    assert_eq!(reached.into_iter().collect::<Vec<_>>(), all);
+}

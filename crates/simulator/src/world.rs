@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use jiff::{SignedDuration, Timestamp};
+use lifecycle::node::{Measure, Period, Usage};
 use lifecycle::{Eviction, Verdict};
 
 use crate::api::Api;
@@ -65,6 +66,17 @@ pub(crate) enum Happening {
     },
     Judge {
         life: u64,
+    },
+    Collected {
+        life: u64,
+    },
+    Measure {
+        life: u64,
+        measure: Measure,
+    },
+    Measured {
+        life: u64,
+        usage: Usage,
     },
 }
 
@@ -160,6 +172,7 @@ impl<'a> World<'a> {
         self.about = None;
         self.note(|| "nothing goes wrong any more".to_owned());
         self.calm = true;
+        self.machine.levels.clear();
         self.node.save_failures = 0;
         self.api.down_until = None;
         let end = later(self.now, self.scenario.calm * 1000);
@@ -282,6 +295,15 @@ impl<'a> World<'a> {
                 self.patch(id)
             }
             Happening::Judge { life: of } if of == life => self.judge(),
+            Happening::Collected { life: of } if of == life => {
+                self.collected();
+                Ok(())
+            }
+            Happening::Measure { life: of, measure } if of == life => {
+                self.measure(&measure);
+                Ok(())
+            }
+            Happening::Measured { life: of, usage } if of == life => self.measured(usage),
             // Of an agent that is dead.
             _ => Ok(()),
         }
@@ -295,8 +317,13 @@ impl<'a> World<'a> {
             Trouble::DiskFull(times) => self.node.save_failures += times,
             Trouble::Outage(long) => self.api.down_until = Some(later(self.now, long)),
             Trouble::Shutdown(grace) => {
-                self.node.shutdown.get_or_insert(grace);
+                let period = |priority, seconds| Period { priority, seconds };
+                let periods = vec![period(0, grace), period(2_000_000_000, grace / 2 + 1)];
+                self.node.shutdown.get_or_insert(periods);
                 self.judge_soon();
+            }
+            Trouble::Low(signal, percent) => {
+                self.machine.levels.insert(signal, percent);
             }
             Trouble::Evict(id, grace_seconds) => self.evict(
                 id,
@@ -345,7 +372,11 @@ impl<'a> World<'a> {
                 .published()
                 .is_some_and(|(_, released)| released);
             let hopeless = self.witnesses.get(id).is_some_and(|one| one.hopeless);
-            if !released && !hopeless && !worker.waits() && !self.machine.has_guests(*id) {
+            // A critical pod waits for those that make room for it.
+            let room =
+                worker.ledger.memory().verdict.is_none() && !self.node.memory.sentences.is_empty();
+            let waits = room || worker.waits();
+            if !released && !hopeless && !waits && !self.machine.has_guests(*id) {
                 self.about = Some(*id);
                 return broken("nothing waits for nothing", worker.describe());
             }

@@ -19,6 +19,7 @@ mod root;
 mod source;
 mod subpath;
 mod tmpfs;
+mod used;
 
 pub use error::Error;
 pub use hosts::{HostAlias, managed_hosts};
@@ -28,3 +29,4 @@ pub use root::{Cost, Etc, LayerSpec, Method, MountKind, MountPoint, Root, RootSp
 pub use source::{HostPathType, Mounted, empty_dir, host_path};
 pub use subpath::sub_path;
 pub use tmpfs::{memory_dir, unmount_below};
+pub use used::{Used, used};

@@ -33,6 +33,8 @@ impl Cluster {
         command.args(["node", "--node-name", &name, "--node-ip", host.ip()]);
         // The usual ones are the kubelet's.
         command.args(["--port", "10260", "--healthz-port", "10258"]);
+        // The disk of whoever runs the tests may be as full as it likes: kind does the same.
+        command.arg("--eviction-hard=");
         command.arg("--kubeconfig").arg(kubeconfig);
         command.arg("--root-dir").arg(&root).args(arguments);
         let process = host.run("coracle", command)?;

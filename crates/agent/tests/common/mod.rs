@@ -84,6 +84,7 @@ impl World {
 
     pub fn ports(self: &Arc<Self>, checkpoints: Arc<dyn Checkpoints>) -> Ports {
         Ports {
+            machine: Arc::new(agent::Boundless),
             hands: self.clone(),
             outlet: self.clone(),
             checkpoints,

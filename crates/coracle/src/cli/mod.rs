@@ -12,6 +12,7 @@ pub(crate) mod node;
 pub(crate) mod output;
 pub(crate) mod place;
 pub(crate) mod play;
+pub(crate) mod pressure;
 pub(crate) mod ps;
 pub(crate) mod quantity;
 pub(crate) mod run;

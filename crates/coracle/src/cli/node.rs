@@ -90,4 +90,6 @@ pub(crate) struct Args {
     /// The cluster's domain: cluster.local
     #[arg(long, value_name = "DOMAIN", env = "CORACLE_CLUSTER_DOMAIN")]
     pub(crate) cluster_domain: Option<String>,
+    #[command(flatten)]
+    pub(crate) pressure: super::pressure::Pressure,
 }

@@ -243,6 +243,7 @@ impl Hands {
     ) -> Result<(OwnedFd, Vec<(MountSpec, OwnedFd)>), Failure> {
         let dirs = self.dirs.clone();
         let dir = dirs.run(&id.pod_uid, &id.container, id.attempt);
+        let copied = dir.clone();
         let (layers, etc) = (image.layers(), self.etc(pod)?);
         let (pod, name, local) = (pod.clone(), id.container.clone(), self.place.local_images);
         // Layers may have to be copied.
@@ -266,6 +267,13 @@ impl Hands {
                 failure("CreateContainerError", sentence(&error), error.retryable())
             })?;
             tell_cost(&name, &root);
+            if root.method == Method::Copy {
+                // What is newer than this, the guest wrote: nothing else tells it from the image's.
+                let mark = copied.join(crate::machine::COPIED);
+                if let Err(error) = std::fs::write(&mark, "") {
+                    tracing::debug!(%error, "what the guest writes is not counted");
+                }
+            }
             let mounts = mounts
                 .into_iter()
                 .map(|(spec, mounted)| (spec, mounted.fd))

@@ -185,6 +185,22 @@ pub(crate) fn prune(images: &Images, all: bool) -> anyhow::Result<Pruned> {
 }
 
 impl Images {
+    /// Removes images by their digests, with all their names, but for those that a pod uses; gives the
+    /// bytes that are free for it.
+    ///
+    /// # Errors
+    /// When the store can't be read or written.
+    pub(crate) fn remove_unused(&self, digests: &[Digest]) -> anyhow::Result<u64> {
+        let had = self.checkpointed();
+        for named in self.store.list()? {
+            let unused = digests.contains(&named.digest) && !had.contains(&named.digest);
+            if unused && !self.store.in_use(named.digest)? {
+                self.store.remove(&named.reference)?;
+            }
+        }
+        Ok(self.sweep()?.bytes)
+    }
+
     /// Removes bytes that no name and no pod needs.
     fn sweep(&self) -> Result<image::Freed, image::Error> {
         self.store.collect(&self.checkpointed())

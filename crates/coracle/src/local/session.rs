@@ -11,6 +11,7 @@ use anyhow::{Context, bail};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use lifecycle::node::Policy;
 use lifecycle::{Costs, Resources};
 use runtime::{Host, Local, LocalConfig, Network};
 
@@ -21,6 +22,7 @@ use super::keep::{self, Written};
 use super::names::{self, Owner};
 use crate::dirs::Dirs;
 use crate::hands::{Hands, Place, PodNet, Streams};
+use crate::machine::{Machine, ToLog};
 use crate::objects::{NoObjects, Objects};
 use crate::progress::Reporter;
 use crate::publish::PortMapping;
@@ -143,7 +145,9 @@ impl Session {
         ));
         let board = Arc::new(Board::default());
         let clock = Arc::new(TokioClock::default());
+        let machine = Machine::new(hands.clone(), dirs.clone(), None, Box::new(ToLog));
         let ports = Ports {
+            machine: Arc::new(machine),
             hands: hands.clone(),
             outlet: Arc::new(ToBoard(board.clone())),
             checkpoints: Arc::new(Volatile),
@@ -153,6 +157,8 @@ impl Session {
             allocatable: whole_machine(),
             costs: Costs::default(),
             host_ips,
+            // A laptop that runs short of something is its owner's to help; pods have their own limits.
+            policy: Policy::default(),
         };
         let (agent, _) = Agent::start(config, ports).await?;
         agent.guests_known(Vec::new(), clock.now());

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use anyhow::{Context, bail};
+use lifecycle::node::Period;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::board::Known;
@@ -11,6 +12,12 @@ use super::session::{Session, name_of};
 
 /// What a shell reports of a process that SIGINT ended: 128 and the signal's number.
 const INTERRUPTED: u8 = 130;
+
+/// No pod gets any grace.
+const AT_ONCE: Period = Period {
+    priority: 0,
+    seconds: 0,
+};
 
 /// A guest that is stopped at once, as by SIGTERM: 128 + 15.
 const TERMINATED: i32 = 143;
@@ -76,7 +83,7 @@ impl Session {
     fn end(&self, asked: u32) {
         match asked {
             1 => self.stop_all(),
-            _ => self.inner.agent.shutdown(0),
+            _ => self.inner.agent.shutdown(vec![AT_ONCE]),
         }
     }
 

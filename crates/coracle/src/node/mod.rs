@@ -4,13 +4,17 @@
 mod amounts;
 pub(crate) mod config;
 mod describe;
+mod drain;
 mod guests;
 mod health;
 mod known;
 mod object;
+mod policy;
 mod port;
+mod teller;
 mod volumes;
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,13 +24,14 @@ use cluster::publisher::Report;
 use cluster::{Access, Health, PodEvent, Publisher, Recorder, heartbeat, pods};
 use futures::StreamExt;
 use runtime::{Host, Remote};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use crate::cli::node::Args;
 use crate::dirs::Dirs;
 use crate::dns::Dns;
 use crate::hands::{Hands, Place, PodNet, Streams};
+use crate::machine::Machine;
 use crate::outlet::ClusterOutlet;
 use crate::program;
 use crate::progress::Reporter;
@@ -35,7 +40,9 @@ use describe::Site;
 use guests::Guests;
 use health::Pulse;
 use known::{Also, Known};
+use lifecycle::node::{Period, Policy};
 use port::Bound;
+use teller::ToCluster;
 use volumes::Volumes;
 
 /// How long code is kept that nothing is started from.
@@ -71,6 +78,8 @@ struct Node {
     volumes: Arc<Volumes>,
     known: Arc<Known>,
     pulse: Arc<Pulse>,
+    health: watch::Sender<Health>,
+    heard: watch::Receiver<heartbeat::State>,
 }
 
 async fn node(config: NodeConfig, dirs: Dirs) -> anyhow::Result<()> {
@@ -78,6 +87,8 @@ async fn node(config: NodeConfig, dirs: Dirs) -> anyhow::Result<()> {
         "no way into a cluster is known; name a kubeconfig with --kubeconfig, KUBECONFIG or the \
          field kubeconfig of --config",
     )?;
+    let policy = policy::of(&config);
+    let shutdown = policy::shutdown(&config);
     let access = Access::load(kubeconfig).await?;
     let bound = Bound::new(&config, describe::ip(&config, &access)?).await?;
     let host = Arc::new(Host::Remote(guest_host(&dirs).await?));
@@ -105,12 +116,19 @@ async fn node(config: NodeConfig, dirs: Dirs) -> anyhow::Result<()> {
         .context("no client can be made of the kubeconfig")?;
     let (publisher, reports) = Publisher::new(client.clone());
     let recorder = Recorder::new(client.clone(), &site.description.name);
-    let outlet = ClusterOutlet::new(publisher.clone(), recorder, dirs.clone());
+    let outlet = ClusterOutlet::new(publisher.clone(), recorder.clone(), dirs.clone());
     let objects = cluster::Objects::new(client.clone());
     let hands = Arc::new(hands(&dirs, host, &site, &config, objects)?);
     collect_code(&hands);
     let clock = Arc::new(TokioClock::default());
+    let teller = ToCluster {
+        health: health.clone(),
+        recorder,
+    };
+    let share = Some(policy::share(&policy, site.allocatable.memory));
+    let machine = Machine::new(hands.clone(), dirs.clone(), share, Box::new(teller));
     let ports = Ports {
+        machine: Arc::new(machine),
         hands: hands.clone(),
         outlet: Arc::new(Also {
             outlet,
@@ -119,11 +137,11 @@ async fn node(config: NodeConfig, dirs: Dirs) -> anyhow::Result<()> {
         checkpoints: Arc::new(Folder::open(dirs.checkpoints())?),
         clock: clock.clone(),
     };
-    let agent = started(&site, ports).await?;
+    let agent = started(&site, policy, ports).await?;
     agent.node_seen(object::registered(&site.description));
-    tokio::spawn(object::follow(agent.clone(), heard));
+    tokio::spawn(object::follow(agent.clone(), heard.clone()));
     let volumes = Arc::new(Volumes::new(hands.clone()));
-    let guests = Guests::new(dirs, hands, agent.clone(), clock, health);
+    let guests = Guests::new(dirs, hands.clone(), agent.clone(), clock, health.clone());
     let guests = tokio::spawn(guests.follow());
     tokio::spawn(volumes.clone().follow());
     let watched = pods::watch(client, &site.description.name);
@@ -134,20 +152,27 @@ async fn node(config: NodeConfig, dirs: Dirs) -> anyhow::Result<()> {
         volumes,
         known,
         pulse,
+        health,
+        heard,
     }
-    .work(watched)
+    .work(watched, shutdown)
     .await;
     port.close().await;
+    // Before the guest host ends: else another would take its place.
     guests.abort();
     agent.abandon();
-    ended
+    if ended? && let Err(error) = hands.host().shutdown().await {
+        tracing::debug!(%error, "the guest host is gone already");
+    }
+    Ok(())
 }
 
-async fn started(site: &Site, ports: Ports) -> anyhow::Result<Arc<Agent>> {
+async fn started(site: &Site, policy: Policy, ports: Ports) -> anyhow::Result<Arc<Agent>> {
     let config = Config {
         allocatable: site.allocatable,
         costs: site.costs,
         host_ips: site.host_ips.clone(),
+        policy,
     };
     let (agent, damaged) = Agent::start(config, ports).await?;
     for error in damaged {
@@ -239,25 +264,73 @@ fn heart(
     Ok(())
 }
 
+/// Done with the next of the two signals.
+async fn either(one: &mut Signal, other: &mut Signal) {
+    tokio::select! {
+        _ = one.recv() => {}
+        _ = other.recv() => {}
+    }
+}
+
 impl Node {
-    /// Takes in what the API server says, until a signal.
-    async fn work(mut self, watched: impl futures::Stream<Item = PodEvent>) -> anyhow::Result<()> {
+    /// Takes in what the API server says, until a signal; then lets go of the guests, or ends them:
+    /// true if they have ended.
+    async fn work(
+        mut self,
+        watched: impl futures::Stream<Item = PodEvent>,
+        shutdown: Option<Vec<Period>>,
+    ) -> anyhow::Result<bool> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut watched = std::pin::pin!(watched);
+        self.until(&mut watched, either(&mut terminate, &mut interrupt))
+            .await;
+        let Some(periods) = shutdown else {
+            tracing::info!("ending; the guests go on, and the next coracle node here adopts them");
+            return Ok(false);
+        };
+        tracing::info!("ending, and the pods with it; a second signal ends this at once");
+        let (health, mut heard) = (self.health.clone(), self.heard.clone());
+        let (agent, publisher) = (self.agent.clone(), self.publisher.clone());
+        let ended = async {
+            drain::not_ready(&health, &mut heard).await;
+            agent.shutdown(periods.clone());
+            drain::pods(agent.drained(), &periods).await;
+            drain::told(|| publisher.behind()).await;
+        };
+        let again = either(&mut terminate, &mut interrupt);
+        let first = async {
+            tokio::select! {
+                () = ended => {
+                    tracing::info!("the pods have ended");
+                    true
+                }
+                () = again => {
+                    tracing::warn!("ended at once: pods end with the next coracle node here");
+                    false
+                }
+            }
+        };
+        Ok(self.until(&mut watched, first).await)
+    }
+
+    /// Takes in what comes, until something is done.
+    async fn until<T>(
+        &mut self,
+        watched: &mut (impl futures::Stream<Item = PodEvent> + Unpin),
+        done: impl Future<Output = T>,
+    ) -> T {
+        let mut done = std::pin::pin!(done);
         let mut turns = tokio::time::interval(health::TURN);
         loop {
             self.pulse.beat();
             tokio::select! {
                 _ = turns.tick() => {}
+                output = &mut done => return output,
                 Some(event) = watched.next() => self.take(event),
                 Some(Report::Gone { uid }) = self.reports.recv() => self.agent.gone(&uid),
-                Some(()) = terminate.recv() => break,
-                Some(()) = interrupt.recv() => break,
             }
         }
-        tracing::info!("ending; the guests go on, and the next coracle node here adopts them");
-        Ok(())
     }
 
     fn take(&self, event: PodEvent) {

@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 
 use super::ports::Port;
-use super::{NodeObject, NodeStep, NodeView, PodView, affinity, ports, preempt, rank};
+use super::{NodeObject, NodeStep, NodeView, PodView, affinity, ports, preempt, pressure, rank};
 use crate::observed::Verdict;
 use crate::resources::Resources;
 
@@ -100,7 +100,8 @@ fn answer(
     held: &Held<'_>,
     (now, step): (Timestamp, &mut NodeStep),
 ) -> Answer {
-    if let Some(refusal) = hopeless(view, pod) {
+    let short = pressure::refusal(&step.memory.passes.conditions, &pod.pod);
+    if let Some(refusal) = short.or_else(|| hopeless(view, pod)) {
         return Answer::Refused(refusal);
     }
     let lacks = lacks(&pod.requests, &held.used, &view.allocatable);

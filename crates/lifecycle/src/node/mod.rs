@@ -1,4 +1,11 @@
-//! What no pod can decide alone: who is admitted, and the node's shutdown.
+//! What no pod can decide alone: who is admitted, who has to go, which images go, and the node's
+//! shutdown.
+//!
+//! ```text
+//!   usage ──► pressure ──► conditions of the Node ──► admission ──► verdicts of new pods
+//!                │  └────► limits, evict ──► sentences ──► verdicts of pods that live
+//!                └──► collect ──► calls: what nobody uses goes before a pod does
+//! ```
 //!
 //! A verdict that was given stands. Pods that were never judged are judged in the order of their
 //! creation (then of their UIDs), each against what those admitted before it hold. Must not know:
@@ -6,22 +13,34 @@
 
 mod admit;
 mod affinity;
+mod amount;
+mod collect;
+mod evict;
+mod limits;
+mod policy;
 mod ports;
 mod preempt;
+mod pressure;
 mod rank;
+mod shutdown;
 #[cfg(test)]
 mod tests;
+mod usage;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, Taint};
 
 use crate::action::Cause;
+use crate::events::EventKind;
 use crate::observed::Verdict;
 use crate::resources::{Costs, Resources};
 use crate::unsupported;
+pub use policy::{Amount, ImagePolicy, Period, Policy, Threshold};
+pub use pressure::Pressure;
+pub use usage::{ContainerUsage, Disk, ImageView, Level, Measure, PodUsage, Signal, Usage};
 
 /// The node and its pods, at one instant.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -32,8 +51,14 @@ pub struct NodeView {
     pub object: Option<NodeObject>,
     /// Every pod that is here, in any order.
     pub pods: Vec<PodView>,
-    /// The node shuts down: each pod that is not over gets this many seconds.
-    pub shutdown: Option<u32>,
+    /// The node shuts down, and gives its pods so long.
+    pub shutdown: Option<Vec<Period>>,
+    /// What it holds to.
+    pub policy: Policy,
+    /// The latest measurement.
+    pub usage: Option<Usage>,
+    /// When the latest [`Call`]s were done, whether or not they helped.
+    pub collected: Option<Timestamp>,
     /// What the step before this one has remembered.
     pub memory: NodeMemory,
 }
@@ -59,6 +84,12 @@ pub struct NodeMemory {
     pub sentences: BTreeMap<String, Verdict>,
     /// Pods that the Node's labels don't fit, by UID, since when: they wait for labels that are as new.
     pub unfit_since: BTreeMap<String, Timestamp>,
+    /// What the node is short of.
+    pub passes: pressure::Passes,
+    /// When images were used.
+    pub images: collect::Images,
+    /// How far a shutdown is.
+    pub stage: Option<shutdown::Stage>,
 }
 
 /// A pod, as `node_step` needs it.
@@ -100,8 +131,36 @@ pub struct NodeStep {
     pub verdicts: BTreeMap<String, Verdict>,
     /// To be given to the next step.
     pub memory: NodeMemory,
+    /// What the Node's conditions say is wrong.
+    pub pressures: BTreeSet<Pressure>,
+    /// To be done now.
+    pub calls: Vec<Call>,
+    /// To be told of the Node, once.
+    pub events: Vec<NodeEvent>,
+    /// What to measure next; `None`: nothing.
+    pub measure: Option<Measure>,
     /// When to ask again with nothing changed.
     pub wake_at: Option<Timestamp>,
+}
+
+/// What the node itself is to do. Each is done once, and safe to do again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// What is left of containers that are over.
+    CollectContainers,
+    /// These images, but for those that somebody has in hand meanwhile.
+    RemoveImages(Vec<String>),
+}
+
+/// Something to tell of the Node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeEvent {
+    /// Normal or Warning.
+    pub kind: EventKind,
+    /// One of the kubelet's.
+    pub reason: &'static str,
+    /// A sentence.
+    pub message: String,
 }
 
 /// All that `node_step` reads is the same; of the Pod that leaves its status out, which changes often.
@@ -175,12 +234,17 @@ pub fn node_step(view: &NodeView, now: Timestamp) -> NodeStep {
         ..NodeStep::default()
     };
     forget(view, &mut step.memory);
+    shutdown::advance(view, now, &mut step);
+    pressure::pass(view, now, &mut step);
+    collect::collect(view, now, &mut step);
     admit::judge(view, now, &mut step);
     for pod in view.pods.iter().filter(|pod| pod.verdict.is_some()) {
         let verdict = standing(view, pod, &step.memory);
         step.verdicts
             .extend(verdict.map(|it| (pod.uid.clone(), it)));
     }
+    step.pressures = step.memory.passes.conditions.clone();
+    step.measure = measure(view, now, &step.memory);
     step
 }
 
@@ -189,6 +253,33 @@ impl NodeStep {
     fn wake(&mut self, at: Timestamp) {
         self.wake_at = Some(self.wake_at.map_or(at, |known| known.min(at)));
     }
+
+    fn tell(&mut self, kind: EventKind, reason: &'static str, message: String) {
+        self.events.push(NodeEvent {
+            kind,
+            reason,
+            message,
+        });
+    }
+}
+
+/// Disks are walked of pods that have limits, and of all while a disk is short.
+fn measure(view: &NodeView, now: Timestamp, memory: &NodeMemory) -> Option<Measure> {
+    let images = collect::due(view, now, memory);
+    let at = match (pressure::due(view, now, memory), images) {
+        (Some(one), Some(other)) => one.min(other),
+        (one, other) => one.or(other)?,
+    };
+    let short = memory.passes.disk_short;
+    let looked = view
+        .pods
+        .iter()
+        .filter(|pod| pod.is_active() && (short || limits::has(&pod.pod)));
+    Some(Measure {
+        at,
+        disk: looked.map(|pod| pod.uid.clone()).collect(),
+        images: memory.passes.list_images || images.is_some_and(|due| due <= at),
+    })
 }
 
 /// Drops what is remembered of pods that are over or gone.
@@ -196,7 +287,7 @@ fn forget(view: &NodeView, memory: &mut NodeMemory) {
     if memory.sentences.is_empty() && memory.unfit_since.is_empty() {
         return;
     }
-    let alive: std::collections::BTreeSet<&str> = view
+    let alive: BTreeSet<&str> = view
         .pods
         .iter()
         .filter(|pod| !pod.terminal)
@@ -216,8 +307,6 @@ fn standing(view: &NodeView, pod: &PodView, memory: &NodeMemory) -> Option<Verdi
     if let Some(sentence) = memory.sentences.get(&pod.uid).filter(|_| lives) {
         return Some(sentence.clone());
     }
-    match view.shutdown {
-        Some(grace_seconds) if lives => Some(Verdict::Shutdown { grace_seconds }),
-        _ => pod.verdict.clone(),
-    }
+    let ends = shutdown::verdict(view, pod, memory.stage.as_ref()).filter(|_| lives);
+    ends.or_else(|| pod.verdict.clone())
 }

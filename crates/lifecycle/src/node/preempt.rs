@@ -80,7 +80,7 @@ fn left(wanted: &Wanted, pods: &[&PodView]) -> Wanted {
 
 /// One pod after another that covers most of what is wanted, the smaller of two that cover as much
 /// (`getPodsToPreemptByDistance`).
-fn nearest<'a>(mut pods: Vec<&'a PodView>, mut wanted: Wanted) -> Result<Vec<&'a PodView>, String> {
+fn nearest(mut pods: Vec<&PodView>, mut wanted: Wanted) -> Result<Vec<&PodView>, String> {
     let mut chosen = Vec::new();
     while !wanted.is_empty() {
         let best = (0..pods.len()).min_by(|one, other| {

@@ -221,16 +221,6 @@ pub(super) fn ineffective(member: &Member<'_>, told: &mut Vec<String>) {
             added.join(", ")
         ));
     }
-    let limits = member
-        .spec
-        .resources
-        .as_ref()
-        .and_then(|own| own.limits.as_ref());
-    if limits.is_some_and(|limits| limits.contains_key("ephemeral-storage")) {
-        told.push(format!(
-            "container {name}: the limit of ephemeral-storage is not enforced by this version"
-        ));
-    }
     let path = member.spec.termination_message_path.as_deref();
     let policy = member.spec.termination_message_policy.as_deref();
     if path.is_some_and(|path| path != "/dev/termination-log")

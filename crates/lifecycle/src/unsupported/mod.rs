@@ -107,16 +107,6 @@ pub(crate) fn ineffective(pod: &Pod) -> Vec<String> {
     for member in spec::members(pod) {
         containers::ineffective(&member, &mut told);
     }
-    for volume in spec.volumes.iter().flatten() {
-        if volume.empty_dir.as_ref().is_some_and(|empty| {
-            empty.size_limit.is_some() && empty.medium.as_deref() != Some("Memory")
-        }) {
-            told.push(format!(
-                "volume {}: emptyDir.sizeLimit is not enforced on disk by this version",
-                volume.name
-            ));
-        }
-    }
     if spec
         .image_pull_secrets
         .as_ref()

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Taint;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use lifecycle::quantity;
 
-use super::{NodeConfig, Span};
+use super::{NodeConfig, Span, pressure};
 use crate::manifest::names;
 
 /// The signals that a threshold can be of (`pkg/kubelet/eviction/api/types.go`).
@@ -68,6 +68,10 @@ pub(super) fn problems(config: &NodeConfig) -> Vec<(String, String)> {
     found.reserved("systemReserved", &config.system_reserved);
     found.reserved("kubeReserved", &config.kube_reserved);
     found.thresholds("evictionHard", &config.eviction_hard);
+    found.thresholds("evictionSoft", &config.eviction_soft);
+    let reclaim = &config.eviction_minimum_reclaim;
+    found.thresholds("evictionMinimumReclaim", reclaim);
+    found.0.extend(pressure::problems(config));
     found.labels(&config.node_labels);
     for (index, taint) in config.register_with_taints.iter().enumerate() {
         found.taint(&format!("registerWithTaints[{index}]"), taint);
@@ -131,8 +135,9 @@ impl Problems {
             let at = format!("{field}[{signal}]");
             if !SIGNALS.contains(&signal.as_str()) {
                 self.add(&at, format!("is no signal; use {}", SIGNALS.join(", ")));
-            } else if Threshold::parse(text).is_none() {
-                let message = format!("{text:?} is neither an amount (100Mi) nor a share (10%)");
+            } else if matches!(Threshold::parse(text), None | Some(Threshold::Amount(0))) {
+                let message =
+                    format!("{text:?} is neither an amount above 0 (100Mi) nor a share (10%)");
                 self.add(&at, message);
             }
         }

@@ -8,6 +8,7 @@
 mod address;
 mod check;
 mod flags;
+mod pressure;
 mod span;
 mod unusable;
 
@@ -73,6 +74,32 @@ pub(crate) struct NodeConfig {
     pub(crate) kube_reserved: BTreeMap<String, Quantity>,
     /// Thresholds below which pods are evicted at once: by signal an amount or a percentage.
     pub(crate) eviction_hard: BTreeMap<String, String>,
+    /// Thresholds below which pods are evicted after a time, likewise.
+    pub(crate) eviction_soft: BTreeMap<String, String>,
+    /// The time, of each of those.
+    pub(crate) eviction_soft_grace_period: BTreeMap<String, String>,
+    /// How much more has to be free once pods had to go: by signal an amount or a percentage.
+    pub(crate) eviction_minimum_reclaim: BTreeMap<String, String>,
+    /// For how long the Node's condition stays after its cause.
+    pub(crate) eviction_pressure_transition_period: Span,
+    /// The most grace of a pod that goes for a soft threshold, seconds.
+    pub(crate) eviction_max_pod_grace_period: u32,
+    /// Percent of the images' disk in use at which images that nobody uses go.
+    #[serde(rename = "imageGCHighThresholdPercent")]
+    pub(crate) image_gc_high_threshold_percent: u8,
+    /// Percent of it down to which they go.
+    #[serde(rename = "imageGCLowThresholdPercent")]
+    pub(crate) image_gc_low_threshold_percent: u8,
+    /// No image goes that came less than this ago.
+    #[serde(rename = "imageMinimumGCAge")]
+    pub(crate) image_minimum_gc_age: Span,
+    /// Images that nobody has used for so long go whatever is free; 0: none does.
+    #[serde(rename = "imageMaximumGCAge")]
+    pub(crate) image_maximum_gc_age: Span,
+    /// In what time pods end with the node; 0: their guests go on.
+    pub(crate) shutdown_grace_period: Span,
+    /// How much of it is for critical pods, which end last.
+    pub(crate) shutdown_grace_period_critical_pods: Span,
     /// The cluster's resolvers, which a pod of dnsPolicy `ClusterFirst` asks.
     #[serde(rename = "clusterDNS", deserialize_with = "address::list")]
     pub(crate) cluster_dns: Vec<IpAddr>,
@@ -128,6 +155,17 @@ impl Default for NodeConfig {
             system_reserved: BTreeMap::new(),
             kube_reserved: BTreeMap::new(),
             eviction_hard: eviction_hard(),
+            eviction_soft: BTreeMap::new(),
+            eviction_soft_grace_period: BTreeMap::new(),
+            eviction_minimum_reclaim: BTreeMap::new(),
+            eviction_pressure_transition_period: Span::seconds(300),
+            eviction_max_pod_grace_period: 0,
+            image_gc_high_threshold_percent: 85,
+            image_gc_low_threshold_percent: 80,
+            image_minimum_gc_age: Span::seconds(120),
+            image_maximum_gc_age: Span::default(),
+            shutdown_grace_period: Span::default(),
+            shutdown_grace_period_critical_pods: Span::default(),
             cluster_dns: Vec::new(),
             cluster_domain: String::new(),
             resolv_conf: "/etc/resolv.conf".into(),
@@ -247,7 +285,30 @@ impl NodeConfig {
         over(&mut self.eviction_hard, flags.eviction_hard.map(|p| p.0));
         over(&mut self.cluster_dns, flags.cluster_dns);
         over(&mut self.cluster_domain, flags.cluster_domain);
+        self.with_pressure(flags.pressure);
         self
+    }
+
+    fn with_pressure(&mut self, flags: crate::cli::pressure::Pressure) {
+        let pairs = |pairs: Option<Pairs>| pairs.map(|pairs| pairs.0);
+        over(&mut self.eviction_soft, pairs(flags.eviction_soft));
+        let times = pairs(flags.eviction_soft_grace_period);
+        over(&mut self.eviction_soft_grace_period, times);
+        let reclaim = pairs(flags.eviction_minimum_reclaim);
+        over(&mut self.eviction_minimum_reclaim, reclaim);
+        let most = flags.eviction_max_pod_grace_period;
+        over(&mut self.eviction_max_pod_grace_period, most);
+        let transition = flags.eviction_pressure_transition_period;
+        over(&mut self.eviction_pressure_transition_period, transition);
+        let (high, low) = (flags.image_gc_high_threshold, flags.image_gc_low_threshold);
+        over(&mut self.image_gc_high_threshold_percent, high);
+        over(&mut self.image_gc_low_threshold_percent, low);
+        let least = flags.minimum_image_ttl_duration;
+        over(&mut self.image_minimum_gc_age, least);
+        over(&mut self.image_maximum_gc_age, flags.image_maximum_gc_age);
+        over(&mut self.shutdown_grace_period, flags.shutdown_grace_period);
+        let critical = flags.shutdown_grace_period_critical_pods;
+        over(&mut self.shutdown_grace_period_critical_pods, critical);
     }
 }
 

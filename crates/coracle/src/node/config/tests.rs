@@ -123,6 +123,72 @@ fn values_that_make_no_sense_are_refused_wherever_they_come_from() {
 }
 
 #[test]
+fn evictions_images_and_shutdown_are_checked_together() {
+    let text = "evictionSoft: {memory.available: 1Gi, pid.available: '0'}\n\
+                evictionSoftGracePeriod: {memory.available: soon, nodefs.available: 1m, pid.available: 0s}\n\
+                evictionMinimumReclaim: {disk: 1Gi}\nimageGCHighThresholdPercent: 70\n\
+                shutdownGracePeriod: 5ms\nshutdownGracePeriodCriticalPods: 2s\n";
+    let error = refused(text);
+    for part in [
+        "evictionSoft[pid.available]: \"0\" is neither an amount above 0",
+        "evictionSoftGracePeriod[memory.available]: \"soon\" is no duration",
+        "evictionSoftGracePeriod[nodefs.available]: is of no threshold in evictionSoft",
+        "evictionSoftGracePeriod[pid.available]: is no time",
+        "evictionMinimumReclaim[disk]: is no signal",
+        "imageGCLowThresholdPercent: 80 must be less than imageGCHighThresholdPercent, 70",
+        "shutdownGracePeriod: must be 1s or more",
+        "shutdownGracePeriodCriticalPods: is a part of shutdownGracePeriod",
+    ] {
+        assert!(error.contains(part), "{part} in {error}");
+    }
+    let lacking = refused("evictionSoft: {memory.available: 1Gi}\n");
+    assert!(
+        lacking.contains("has no time in evictionSoftGracePeriod"),
+        "{lacking}"
+    );
+}
+
+#[test]
+fn the_flags_of_evictions_images_and_shutdown_are_the_kubelets() {
+    let words = [
+        "--eviction-hard=",
+        "--eviction-soft=memory.available<1Gi",
+        "--eviction-soft-grace-period=memory.available=1m30s",
+        "--eviction-minimum-reclaim=memory.available=10%",
+        "--eviction-max-pod-grace-period=7",
+        "--eviction-pressure-transition-period=30s",
+        "--image-gc-high-threshold=50",
+        "--image-gc-low-threshold=40",
+        "--minimum-image-ttl-duration=1m",
+        "--image-maximum-gc-age=24h",
+        "--shutdown-grace-period=30s",
+        "--shutdown-grace-period-critical-pods=10s",
+    ];
+    let config = NodeConfig::of(&args(&words)).unwrap();
+    assert!(config.eviction_hard.is_empty());
+    assert_eq!(config.eviction_soft["memory.available"], "1Gi");
+    assert_eq!(
+        config.eviction_soft_grace_period["memory.available"],
+        "1m30s"
+    );
+    assert_eq!(config.eviction_minimum_reclaim["memory.available"], "10%");
+    assert_eq!(config.eviction_max_pod_grace_period, 7);
+    assert_eq!(
+        config.eviction_pressure_transition_period,
+        Span::seconds(30)
+    );
+    assert_eq!(config.image_gc_high_threshold_percent, 50);
+    assert_eq!(config.image_gc_low_threshold_percent, 40);
+    assert_eq!(config.image_minimum_gc_age, Span::seconds(60));
+    assert_eq!(config.image_maximum_gc_age, Span::seconds(24 * 3600));
+    assert_eq!(config.shutdown_grace_period, Span::seconds(30));
+    assert_eq!(
+        config.shutdown_grace_period_critical_pods,
+        Span::seconds(10)
+    );
+}
+
+#[test]
 fn a_file_of_something_else_is_refused() {
     let (_folder, file) = written("apiVersion: v1\nkind: Pod\n");
     let error = NodeConfig::file(&file).unwrap_err().to_string();

@@ -109,7 +109,10 @@ fn a_shutdown_ends_who_lives_and_lets_nobody_in() {
     let view = NodeView {
         allocatable: node(),
         pods: vec![held, over, pod("n", 1, 1)],
-        shutdown: Some(7),
+        shutdown: Some(vec![Period {
+            priority: 0,
+            seconds: 7,
+        }]),
         ..NodeView::default()
     };
     let verdicts = node_step(&view, Timestamp::UNIX_EPOCH).verdicts;

@@ -2,8 +2,12 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 mod admit;
+mod collect;
+mod limits;
 mod place;
 mod preempt;
+mod pressure;
+mod shutdown;
 
 use super::*;
 
