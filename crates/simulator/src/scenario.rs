@@ -186,7 +186,7 @@ fn pod(seed: u64, id: u32, chance: &mut Chance) -> Pod {
     let mut containers = containers;
     // Drawn apart: what the pod is else does not change with it.
     let mut apart = Chance::of(seed, ("node", id));
-    if apart.percent(15)
+    if apart.percent(35)
         && let Some(one) = containers.first_mut()
     {
         one.ports = Some(vec![ContainerPort {
@@ -195,7 +195,7 @@ fn pod(seed: u64, id: u32, chance: &mut Chance) -> Pod {
             ..ContainerPort::default()
         }]);
     }
-    let priority = apart.percent(10).then_some(2_000_000_000);
+    let priority = apart.percent(25).then_some(2_000_000_000);
     let second = BEGIN + i64::from(chance.below(3));
     let created = Time(Timestamp::from_second(second).unwrap_or_default());
     Pod {
