@@ -75,6 +75,12 @@ const RULES: &[Rule] = &[
         reason: "one writer and one reader of files: both work where no runtime is",
     },
     Rule {
+        name: "probe",
+        may_know: &[],
+        must_not_reach: &[KUBERNETES[0], KUBERNETES[1], KUBERNETES[2], "reqwest", ENGINE],
+        reason: "it asks one server once; pods, periods and thresholds are others' affair",
+    },
+    Rule {
         name: "wasi-host",
         may_know: &[],
         must_not_reach: &[KUBERNETES[0], KUBERNETES[1], KUBERNETES[2], "reqwest"],
@@ -95,7 +101,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         name: "coracle",
-        may_know: &["agent", "api", "cluster", "image", "lifecycle", "logs", "runtime", "volume"],
+        may_know: &["agent", "api", "cluster", "image", "lifecycle", "logs", "probe", "runtime", "volume"],
         must_not_reach: &[],
         reason: "it wires; the WASI host is the runtime's affair",
     },

@@ -1,7 +1,9 @@
 //! The hands: executes the actions that `lifecycle` decides, through the store, the volumes, the
 //! compiler and the guest host. Decides nothing: a failure is told, never retried here.
 
+mod capture;
 mod exec;
+mod hook;
 mod images;
 mod listeners;
 mod lookup;
@@ -9,6 +11,7 @@ mod net;
 mod objects;
 mod pod;
 mod prepare;
+mod probe;
 mod serve;
 mod start;
 
@@ -21,7 +24,7 @@ use std::time::Duration;
 use agent::{Guest, Hands as Port};
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{Container, Pod};
-use lifecycle::{Action, Failure, Key, Output, Retry, What};
+use lifecycle::{Action, Failure, Key, Kind, Output, Retry, What};
 use runtime::{GuestId, HostError};
 
 use crate::cli::stdio::Attach;
@@ -170,7 +173,7 @@ impl Hands {
         &self,
         pod: Arc<Pod>,
         name: String,
-        attempt: u32,
+        (attempt, kind): (u32, Kind),
         what: What,
     ) -> Result<Output, Failure> {
         let id = guest_id(&pod, &name, attempt);
@@ -189,6 +192,17 @@ impl Hands {
                     .await
             }
             What::Unmount => self.unmount(&pod, &id).await,
+            What::Probe { run, ips } => match kind {
+                Kind::Probe(kind) => self.probe(&pod, &name, (kind, run), &ips).await,
+                _ => Err(unsupported(&What::Probe { run, ips })),
+            },
+            What::Exec { ips, grace_seconds } => match kind {
+                Kind::Exec(hook) => {
+                    let bound = (ips.as_slice(), grace_seconds);
+                    self.hook(&pod, (&name, attempt), hook, bound).await
+                }
+                _ => Err(unsupported(&What::Exec { ips, grace_seconds })),
+            },
             other => Err(unsupported(&other)),
         }
     }
@@ -231,13 +245,16 @@ pub(crate) fn container_id(id: &GuestId) -> String {
 impl Port for Hands {
     async fn execute(&self, pod: Arc<Pod>, action: Action) -> Result<Output, Failure> {
         let Action {
-            key: Key {
-                container, attempt, ..
-            },
+            key:
+                Key {
+                    container,
+                    attempt,
+                    kind,
+                },
             what,
         } = action;
         match container {
-            Some(name) => self.in_container(pod, name, attempt, what).await,
+            Some(name) => self.in_container(pod, name, (attempt, kind), what).await,
             None => self.in_pod(pod, what).await,
         }
     }

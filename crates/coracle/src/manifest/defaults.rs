@@ -1,6 +1,6 @@
 //! What an API server fills in (`pkg/apis/core/v1/defaults.go`), as far as the agent relies on it.
 
-use k8s_openapi::api::core::v1::{Container, EmptyDirVolumeSource, PodSpec, Volume};
+use k8s_openapi::api::core::v1::{Container, EmptyDirVolumeSource, PodSpec, Probe, Volume};
 
 use super::images;
 
@@ -40,6 +40,12 @@ fn of_container(container: &mut Container) {
     for port in container.ports.iter_mut().flatten() {
         set(&mut port.protocol, "TCP");
     }
+    let probes = [
+        &mut container.startup_probe,
+        &mut container.liveness_probe,
+        &mut container.readiness_probe,
+    ];
+    probes.into_iter().flatten().for_each(of_probe);
     let references = container.env.iter_mut().flatten();
     let fields = references.filter_map(|variable| variable.value_from.as_mut()?.field_ref.as_mut());
     fields.for_each(|field| set(&mut field.api_version, "v1"));
@@ -53,6 +59,22 @@ fn of_container(container: &mut Container) {
                 .entry(name.clone())
                 .or_insert_with(|| limit.clone());
         }
+    }
+}
+
+fn of_probe(probe: &mut Probe) {
+    let numbers = [
+        (&mut probe.timeout_seconds, 1),
+        (&mut probe.period_seconds, 10),
+        (&mut probe.success_threshold, 1),
+        (&mut probe.failure_threshold, 3),
+    ];
+    for (field, value) in numbers {
+        field.get_or_insert(value);
+    }
+    if let Some(get) = &mut probe.http_get {
+        set(&mut get.path, "/");
+        set(&mut get.scheme, "HTTP");
     }
 }
 

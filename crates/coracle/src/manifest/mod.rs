@@ -13,6 +13,7 @@ mod nearest;
 mod node;
 mod objects;
 mod pods;
+mod probes;
 mod problem;
 mod spec;
 mod typed;

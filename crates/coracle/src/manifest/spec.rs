@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{
 };
 
 use super::check::Check;
-use super::{names, volumes};
+use super::{names, probes, volumes};
 
 /// Checks a spec that stands at `prefix`.
 pub(super) fn check(check: &mut Check<'_>, prefix: &str, spec: &PodSpec) {
@@ -120,6 +120,7 @@ fn of_container(check: &mut Check<'_>, field: &str, container: &Container) {
         of_port(check, &format!("{field}.ports[{place}]"), port, &mut ports);
     }
     requests(check, field, container);
+    probes::of_container(check, field, container);
 }
 
 fn of_variable(check: &mut Check<'_>, field: &str, variable: &EnvVar) {

@@ -242,7 +242,15 @@ fn each_mistake_has_its_place_and_says_what_helps() {
         ),
         (
             container("livenessProbe: {periodSeconds: 3}"),
-            "f.yaml:8:20: Pod web: spec.containers[0].livenessProbe: not supported: this version has no probes; remove it (a container is ready once it runs)",
+            "f.yaml:8:20: Pod web: spec.containers[0].livenessProbe: has to have exactly one of exec, httpGet, tcpSocket and grpc",
+        ),
+        (
+            container("livenessProbe: {periodSeconds: 0, exec: {command: [a]}}"),
+            "f.yaml:8:36: Pod web: spec.containers[0].livenessProbe.periodSeconds: 0 is out of bounds; use 1 to",
+        ),
+        (
+            container("readinessProbe: {httpGet: {port: web}}"),
+            "Pod web: spec.containers[0].readinessProbe.port: not supported: name one of the container's ports, or give its number",
         ),
         (
             container("ports: [{containerPort: 70000}]"),

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Container, PodSpec, VolumeMount};
+use k8s_openapi::api::core::v1::{Container, PodSpec, Probe, VolumeMount};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::Found;
 use crate::quantity::parse_milli;
@@ -47,32 +48,112 @@ pub(super) fn of_container(field: &str, container: &Container, pod: &PodSpec, fo
     }
 }
 
+/// What the API server makes sure of for a cluster (`validateProbe` and `validateHandler` in
+/// `pkg/apis/core/validation/validation.go`), and nobody for a file.
 fn probes(field: &str, container: &Container, found: &mut Found) {
     let probes = [
-        ("startupProbe", container.startup_probe.is_some()),
-        ("livenessProbe", container.liveness_probe.is_some()),
-        ("readinessProbe", container.readiness_probe.is_some()),
+        ("startupProbe", &container.startup_probe),
+        ("livenessProbe", &container.liveness_probe),
+        ("readinessProbe", &container.readiness_probe),
     ];
-    for (name, set) in probes {
-        let help = "this version has no probes; remove it (a container is ready once it runs)";
-        found.add_if(set, format!("{field}.{name}"), "set", help);
+    let ends =
+        field.contains(".initContainers[") && container.restart_policy.as_deref() != Some("Always");
+    for (name, probe) in probes {
+        let Some(probe) = probe else { continue };
+        let field = format!("{field}.{name}");
+        let help = "an init container runs to its end; set its restartPolicy: Always, or remove it";
+        found.add_if(ends, field.clone(), "set", help);
+        let handlers = [
+            probe.exec.is_some(),
+            probe.http_get.is_some(),
+            probe.tcp_socket.is_some(),
+            probe.grpc.is_some(),
+        ];
+        one_handler(&field, &handlers, "exec, httpGet, tcpSocket or grpc", found);
+        let http = probe.http_get.as_ref().map(|get| &get.port);
+        let tcp = probe.tcp_socket.as_ref().map(|socket| &socket.port);
+        named_port(&field, http.or(tcp), container, found);
+        numbers(&field, probe, name == "readinessProbe", found);
     }
     let Some(lifecycle) = &container.lifecycle else {
         return;
     };
-    let hooks = [
-        ("postStart", lifecycle.post_start.is_some()),
-        ("preStop", lifecycle.pre_stop.is_some()),
-    ];
-    for (name, set) in hooks {
-        let help = "this version has no lifecycle hooks; remove it";
-        found.add_if(set, format!("{field}.lifecycle.{name}"), "set", help);
+    for (name, hook) in [
+        ("postStart", &lifecycle.post_start),
+        ("preStop", &lifecycle.pre_stop),
+    ] {
+        let Some(hook) = hook else { continue };
+        let field = format!("{field}.lifecycle.{name}");
+        let help = "an init container runs to its end; set its restartPolicy: Always, or remove it";
+        found.add_if(ends, field.clone(), "set", help);
+        let handlers = [
+            hook.exec.is_some(),
+            hook.http_get.is_some(),
+            hook.tcp_socket.is_some(),
+            hook.sleep.is_some(),
+        ];
+        one_handler(&field, &handlers, "exec, httpGet or sleep", found);
+        let port = hook.http_get.as_ref().map(|get| &get.port);
+        named_port(&field, port, container, found);
     }
     if let Some(signal) = &lifecycle.stop_signal {
         let help = "a guest sees no signals; remove it";
         found.add(
             format!("{field}.lifecycle.stopSignal"),
             format!("{signal:?}"),
+            help,
+        );
+    }
+}
+
+fn one_handler(field: &str, handlers: &[bool], which: &str, found: &mut Found) {
+    let set = handlers.iter().filter(|set| **set).count();
+    if set > 1 {
+        let help = format!("name one handler: {which}");
+        found.add(field, format!("{set} handlers"), &help);
+    }
+}
+
+fn named_port(field: &str, port: Option<&IntOrString>, container: &Container, found: &mut Found) {
+    let Some(IntOrString::String(name)) = port else {
+        return;
+    };
+    let mut ports = container.ports.iter().flatten();
+    let known = ports.any(|port| port.name.as_deref() == Some(name));
+    found.add_if(
+        !known && name.parse::<u16>().is_err(),
+        format!("{field}.port"),
+        &format!("{name:?}"),
+        "name one of the container's ports, or give its number",
+    );
+}
+
+fn numbers(field: &str, probe: &Probe, counts: bool, found: &mut Found) {
+    let fields = [
+        ("initialDelaySeconds", probe.initial_delay_seconds),
+        ("timeoutSeconds", probe.timeout_seconds),
+        ("periodSeconds", probe.period_seconds),
+        ("successThreshold", probe.success_threshold),
+        ("failureThreshold", probe.failure_threshold),
+    ];
+    for (name, value) in fields {
+        let Some(value) = value.filter(|value| *value < 0) else {
+            continue;
+        };
+        let help = "a number of at least 0";
+        found.add(format!("{field}.{name}"), value.to_string(), help);
+    }
+    let often = probe.success_threshold.filter(|times| *times > 1);
+    if let Some(times) = often.filter(|_| !counts) {
+        let help = "it is 1 but for readiness: use 1, or remove it";
+        found.add(format!("{field}.successThreshold"), times.to_string(), help);
+    }
+    let grace = probe.termination_grace_period_seconds;
+    if let Some(grace) = grace.filter(|grace| counts || *grace <= 0) {
+        let help = "readiness ends nothing: it is for startup and liveness, and at least 1";
+        found.add(
+            format!("{field}.terminationGracePeriodSeconds"),
+            grace.to_string(),
             help,
         );
     }

@@ -64,20 +64,20 @@ fn each_field_is_named() {
         (pod(r#"{"containers":[]}"#), "spec.containers".into()),
         (Pod::default(), "spec".into()),
         (
-            of_container(r#""livenessProbe":{}"#),
+            of_container(r#""livenessProbe":{"exec":{},"tcpSocket":{"port":1}}"#),
             format!("{c}.livenessProbe"),
         ),
         (
-            of_container(r#""startupProbe":{}"#),
-            format!("{c}.startupProbe"),
+            of_container(r#""startupProbe":{"successThreshold":2}"#),
+            format!("{c}.startupProbe.successThreshold"),
         ),
         (
-            of_container(r#""lifecycle":{"preStop":{}}"#),
-            format!("{c}.lifecycle.preStop"),
+            of_container(r#""lifecycle":{"preStop":{"httpGet":{"port":"web"}}}"#),
+            format!("{c}.lifecycle.preStop.port"),
         ),
         (
-            of_container(r#""lifecycle":{"postStart":{}}"#),
-            format!("{c}.lifecycle.postStart"),
+            of_container(r#""readinessProbe":{"terminationGracePeriodSeconds":3}"#),
+            format!("{c}.readinessProbe.terminationGracePeriodSeconds"),
         ),
         (
             of_container(r#""lifecycle":{"stopSignal":"SIGUSR1"}"#),
@@ -224,7 +224,7 @@ fn an_os_has_the_kubelets_reason_and_a_long_list_is_cut() {
     let (reason, _) = refusal(&of_pod(r#""os":{"name":"windows"}"#)).unwrap();
     assert_eq!(reason, "PodOSNotSupported");
     let containers: Vec<String> = (0..9)
-        .map(|n| format!(r#"{{"name":"c{n}","livenessProbe":{{}}}}"#))
+        .map(|n| format!(r#"{{"name":"c{n}","volumeDevices":[{{"name":"d","devicePath":"/d"}}]}}"#))
         .collect();
     let (_, message) = refusal(&pod(&format!(
         r#"{{"containers":[{}]}}"#,

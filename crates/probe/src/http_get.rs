@@ -1,0 +1,245 @@
+//! A GET over HTTP/1.1: `pkg/probe/http` of Kubernetes.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{ACCEPT, CONNECTION, HOST, LOCATION, USER_AGENT};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri};
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsConnector;
+
+use crate::connect::{authority, dial};
+use crate::{MOST, Outcome, unverified};
+
+/// The beginning of what is said of an answer that is none of a server that is well.
+const STATUS: &str = "HTTP probe failed with statuscode:";
+/// More redirects than this are not followed.
+const REDIRECTS: usize = 10;
+
+/// How a server is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// In the clear.
+    Http,
+    /// By TLS, whatever its certificate says.
+    Https,
+}
+
+impl Scheme {
+    fn as_str(self) -> &'static str {
+        match self {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+        }
+    }
+}
+
+/// A GET.
+#[derive(Clone, Debug)]
+pub struct HttpGet {
+    /// How.
+    pub scheme: Scheme,
+    /// A name or an address.
+    pub host: String,
+    /// On which port.
+    pub port: u16,
+    /// With its query, as it is asked for; a slash is put before it where it has none.
+    pub path: String,
+    /// Replace those that are sent otherwise; an empty `Accept` removes it.
+    pub headers: Vec<(String, String)>,
+    /// `kube-probe/1.36`.
+    pub user_agent: String,
+}
+
+/// What keeps a request from being answered.
+#[derive(Debug, thiserror::Error)]
+enum Trouble {
+    #[error("{0}")]
+    Dial(#[from] crate::connect::DialError),
+    #[error("{0}")]
+    Tls(#[source] std::io::Error),
+    #[error("{0}")]
+    Config(#[from] rustls::Error),
+    #[error("{0}")]
+    Name(#[from] rustls::pki_types::InvalidDnsNameError),
+    #[error("{0}")]
+    Http(#[from] hyper::Error),
+    #[error("{0}")]
+    Request(#[from] http::Error),
+    #[error("stopped after {REDIRECTS} redirects")]
+    Redirects,
+    #[error("invalid URL escape or port in {0:?}")]
+    Url(String),
+}
+
+/// Whether the answer's status is 200 to 399, after the redirects to the same host.
+pub async fn http(get: &HttpGet, timeout: Duration) -> Outcome {
+    let url = format!(
+        "{}://{}{}",
+        get.scheme.as_str(),
+        authority(&get.host, get.port),
+        slashed(&get.path)
+    );
+    match tokio::time::timeout(timeout, follow(get, &url)).await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(error)) => Outcome::Failure(format!("Get {url:?}: {error}")),
+        Err(_) => Outcome::Failure(format!(
+            "Get {url:?}: context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
+        )),
+    }
+}
+
+/// Asks, and takes any answer for a good one.
+///
+/// # Errors
+/// There is none, in words.
+pub async fn answers(get: &HttpGet, timeout: Duration) -> Result<(), String> {
+    match http(get, timeout).await {
+        Outcome::Failure(said) if !said.starts_with(STATUS) => Err(said),
+        _ => Ok(()),
+    }
+}
+
+fn slashed(path: &str) -> String {
+    match path.starts_with('/') {
+        true => path.to_owned(),
+        false => format!("/{path}"),
+    }
+}
+
+async fn follow(get: &HttpGet, url: &str) -> Result<Outcome, Trouble> {
+    let mut target = parsed(url)?;
+    for asked in 0..REDIRECTS {
+        let answer = ask(get, &target, asked == 0).await?;
+        let status = answer.status();
+        let next = answer.headers().get(LOCATION).cloned();
+        let next = next.filter(|_| matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308));
+        if let Some(next) = next.and_then(|next| joined(&target, &next)) {
+            // A host of its own is not this pod's affair: what it answers proves nothing of it.
+            if next.host() == target.host() {
+                target = next;
+                continue;
+            }
+            let body = text(answer).await?;
+            return Ok(Outcome::Warning(format!(
+                "Probe terminated redirects, Response body: {body}"
+            )));
+        }
+        return match status.as_u16() {
+            200..300 => text(answer).await.map(Outcome::Success),
+            300..400 => {
+                let body = text(answer).await?;
+                let said = format!("Probe terminated redirects, Response body: {body}");
+                Ok(Outcome::Warning(said))
+            }
+            code => Ok(Outcome::Failure(format!("{STATUS} {code}"))),
+        };
+    }
+    Err(Trouble::Redirects)
+}
+
+fn parsed(url: &str) -> Result<Uri, Trouble> {
+    url.parse().map_err(|_| Trouble::Url(url.to_owned()))
+}
+
+/// Where a Location leads from here.
+fn joined(from: &Uri, to: &HeaderValue) -> Option<Uri> {
+    let to = to.to_str().ok()?;
+    let there: Uri = match to.parse() {
+        Ok(uri) => uri,
+        Err(_) => return None,
+    };
+    if there.scheme().is_some() {
+        return Some(there);
+    }
+    let base = from.path().rsplit_once('/').map_or("", |(base, _)| base);
+    let path = match to.starts_with('/') {
+        true => to.to_owned(),
+        false => format!("{base}/{to}"),
+    };
+    format!("{}://{}{path}", from.scheme_str()?, from.authority()?)
+        .parse()
+        .ok()
+}
+
+async fn ask(get: &HttpGet, target: &Uri, first: bool) -> Result<Response<Incoming>, Trouble> {
+    let tls = target.scheme_str() == Some("https");
+    let host = target.host().unwrap_or_default().to_owned();
+    let port = target.port_u16().unwrap_or(if tls { 443 } else { 80 });
+    let request = request(get, target, first)?;
+    let stream = dial(&host, port).await?;
+    if !tls {
+        return send(stream, request).await;
+    }
+    let bare = host
+        .trim_start_matches('[')
+        .trim_end_matches(']')
+        .to_owned();
+    let connector = TlsConnector::from(unverified::config()?);
+    let stream = connector
+        .connect(ServerName::try_from(bare)?, stream)
+        .await
+        .map_err(Trouble::Tls)?;
+    send(stream, request).await
+}
+
+/// The caller's own Host is for the first request alone.
+fn request(get: &HttpGet, target: &Uri, first: bool) -> Result<Request<Empty<Bytes>>, Trouble> {
+    let path = target.path_and_query().map_or("/", |path| path.as_str());
+    let mut request = Request::get(path).body(Empty::new())?;
+    let headers = request.headers_mut();
+    for (name, value) in &get.headers {
+        let name: HeaderName = name.parse().map_err(http::Error::from)?;
+        let value: HeaderValue = value.parse().map_err(http::Error::from)?;
+        if name != HOST || first {
+            headers.append(name, value);
+        }
+    }
+    let own = target.authority().map(|at| at.as_str()).unwrap_or_default();
+    default(headers, HOST, own)?;
+    default(headers, USER_AGENT, &get.user_agent)?;
+    default(headers, ACCEPT, "*/*")?;
+    if headers.get(ACCEPT).is_some_and(HeaderValue::is_empty) {
+        headers.remove(ACCEPT);
+    }
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    Ok(request)
+}
+
+fn default(headers: &mut HeaderMap, name: HeaderName, value: &str) -> Result<(), Trouble> {
+    if !headers.contains_key(&name) {
+        headers.insert(name, value.parse().map_err(http::Error::from)?);
+    }
+    Ok(())
+}
+
+/// The connection ends with the answer's body, or with the call.
+async fn send<S>(stream: S, request: Request<Empty<Bytes>>) -> Result<Response<Incoming>, Trouble>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    Ok(sender.send_request(request).await?)
+}
+
+/// The beginning of a body, as text.
+async fn text(answer: Response<Incoming>) -> Result<String, Trouble> {
+    let mut body = answer.into_body();
+    let mut read = BytesMut::new();
+    while read.len() < MOST {
+        let Some(frame) = body.frame().await else {
+            break;
+        };
+        if let Ok(data) = frame?.into_data() {
+            read.extend_from_slice(&data);
+        }
+    }
+    read.truncate(MOST);
+    Ok(String::from_utf8_lossy(&read).into_owned())
+}
