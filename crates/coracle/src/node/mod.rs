@@ -90,7 +90,7 @@ async fn node(config: NodeConfig, dirs: Dirs) -> anyhow::Result<()> {
     let policy = policy::of(&config);
     let shutdown = policy::shutdown(&config);
     let access = Access::load(kubeconfig).await?;
-    let bound = Bound::new(&config, describe::ip(&config, &access)?).await?;
+    let bound = Bound::new(&config, &access).await?;
     let host = Arc::new(Host::Remote(guest_host(&dirs).await?));
     let site = Site::of(&config, &access, &host.budget().await?)?;
     access.for_node(&site.description.name)?;
@@ -99,9 +99,7 @@ async fn node(config: NodeConfig, dirs: Dirs) -> anyhow::Result<()> {
     let pulse = Pulse::new();
     let state = watch::Sender::new(heartbeat::State::default());
     let checks = health::checks(pulse.clone(), health.subscribe(), state.subscribe());
-    let port = bound
-        .serve(&config, &access, &site, known.clone(), checks)
-        .await?;
+    let port = bound.serve(&site, known.clone(), checks).await?;
     let heard = state.subscribe();
     heart(
         access.clone(),

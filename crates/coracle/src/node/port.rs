@@ -29,9 +29,13 @@ const HEALTH: usize = 64;
 /// A runtime that is left behind without waiting: dropping one in the middle of another is a panic.
 struct Apart(Option<Runtime>);
 
-/// Listeners that nobody is served by yet, so that what is wrong with them is known before anything has begun.
+/// Listeners that nobody is served by yet, and certificates: what is wrong with them is known before anything has begun.
 pub(super) struct Bound {
     runtime: Apart,
+    access: Access,
+    authority: Option<ClientCa>,
+    /// None where the node is to sign its own.
+    serving: Option<Arc<Serving>>,
     api: TcpListener,
     health: Option<TcpListener>,
 }
@@ -72,16 +76,26 @@ impl Drop for Apart {
 }
 
 impl Bound {
-    /// Listens.
+    /// Reads the certificates and listens.
     ///
     /// # Errors
-    /// When a port is taken, 0 or refused, with the flag that helps.
-    pub(super) async fn new(config: &NodeConfig, node_ip: IpAddr) -> anyhow::Result<Bound> {
+    /// When a port is taken or refused, or a certificate can't be used, with the flag that helps.
+    pub(super) async fn new(config: &NodeConfig, access: &Access) -> anyhow::Result<Bound> {
+        let serving = match (&config.tls_cert_file, &config.tls_private_key_file) {
+            (Some(certificate), Some(key)) => {
+                let serving = Serving::of_files(certificate, key);
+                Some(serving.context("--tls-cert-file and --tls-private-key-file")?)
+            }
+            _ => None,
+        };
+        let authority = authority(config, access)?;
         let runtime = Apart::new()?;
-        let address = config.address.unwrap_or(match node_ip {
-            IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-            IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-        });
+        let address = config
+            .address
+            .unwrap_or(match super::describe::ip(config, access)? {
+                IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+                IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+            });
         let (port, healthz_port) = (config.port, config.healthz_port);
         let listeners = runtime.run(async move {
             let api = bind(address, port, "--port").await?;
@@ -94,6 +108,9 @@ impl Bound {
         let (api, health) = listeners.await?;
         Ok(Bound {
             runtime,
+            access: access.clone(),
+            authority,
+            serving,
             api,
             health,
         })
@@ -102,22 +119,19 @@ impl Bound {
     /// Serves.
     ///
     /// # Errors
-    /// When certificates can't be used, with the file.
+    /// When no certificate can be made for the node's name.
     pub(super) async fn serve(
         self,
-        config: &NodeConfig,
-        access: &Access,
         site: &Site,
         known: Arc<Known>,
         health: Health,
     ) -> anyhow::Result<Port> {
-        let serving = match (&config.tls_cert_file, &config.tls_private_key_file) {
-            (Some(certificate), Some(key)) => Serving::of_files(certificate, key)
-                .context("--tls-cert-file and --tls-private-key-file")?,
-            _ => Serving::self_signed(&site.description.name, &site.host_ips)?,
+        let node = site.description.name.clone();
+        let serving = match self.serving {
+            Some(serving) => serving,
+            None => Serving::self_signed(&node, &site.host_ips)?,
         };
-        let authority = authority(config, access)?;
-        let (access, node) = (access.clone(), site.description.name.clone());
+        let (access, authority) = (self.access, self.authority);
         let (listener, plain) = (self.api, self.health);
         let served = self.runtime.run(async move {
             // Its connections live on this runtime.
