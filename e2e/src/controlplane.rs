@@ -15,7 +15,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::OnceCell;
 
 use crate::child::{Folder, Process, poll};
-use crate::launch::{Ports, is_ready, start_apiserver, start_etcd};
+use crate::launch::{Ports, is_ready, start_apiserver, start_etcd, start_signer};
 use crate::pki::{Identity, Pki};
 use crate::programs::Programs;
 
@@ -25,9 +25,40 @@ const READY: Duration = Duration::from_secs(300);
 /// How long a test waits for a pod to become what it expects.
 const PATIENCE: Duration = Duration::from_secs(300);
 
+/// A bootstrap token, and what kubeadm binds to those who have one and to nodes.
+const BOOTSTRAP: &str = r#"
+apiVersion: v1
+kind: Secret
+metadata: {name: bootstrap-token-abcdef, namespace: kube-system}
+type: bootstrap.kubernetes.io/token
+stringData:
+  token-id: abcdef
+  token-secret: 0123456789abcdef
+  usage-bootstrap-authentication: "true"
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: bootstrap-ask}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: "system:node-bootstrapper"}
+subjects: [{apiGroup: rbac.authorization.k8s.io, kind: Group, name: "system:bootstrappers"}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: bootstrap-approve}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: "system:certificates.k8s.io:certificatesigningrequests:nodeclient"}
+subjects: [{apiGroup: rbac.authorization.k8s.io, kind: Group, name: "system:bootstrappers"}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: rotate-approve}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: "system:certificates.k8s.io:certificatesigningrequests:selfnodeclient"}
+subjects: [{apiGroup: rbac.authorization.k8s.io, kind: Group, name: "system:nodes"}]
+"#;
+
 /// A running control plane. Dropping it ends its processes and removes its folder; so does the death of this process.
 pub struct ControlPlane {
     // Declared, and so dropped, in this order: who reads, who is read, and the folder of both.
+    signer: OnceCell<Process>,
     apiserver: Mutex<Option<Process>>,
     etcd: Mutex<Process>,
     ports: Ports,
@@ -79,6 +110,7 @@ impl ControlPlane {
         let apiserver = start_apiserver(programs, folder.path(), &pki, ports)?;
         let admin = pki.kubeconfig("admin", &Identity::admin(), &ports.server())?;
         let plane = ControlPlane {
+            signer: OnceCell::new(),
             apiserver: Mutex::new(Some(apiserver)),
             etcd: Mutex::new(etcd),
             ports,
@@ -89,6 +121,22 @@ impl ControlPlane {
         };
         plane.await_ready().await?;
         Ok(plane)
+    }
+
+    /// Whoever approves and signs certificates from now on, as in a cluster of kubeadm's: the requests of bootstrap
+    /// tokens and of nodes for themselves are approved, and each certificate lasts a minute. Returns the kubeconfig of
+    /// a bootstrap token, without a certificate.
+    ///
+    /// # Errors
+    /// If it can't be started.
+    pub async fn signer(&self) -> Result<PathBuf> {
+        let start = || async {
+            self.kubectl_with(&["apply", "-f", "-"], BOOTSTRAP).await?;
+            start_signer(&self.programs, &self.dir(), &self.pki, self.ports)
+        };
+        self.signer.get_or_try_init(start).await?;
+        self.pki
+            .token_kubeconfig("bootstrap", "abcdef.0123456789abcdef", &self.server())
     }
 
     /// Kills the API server, as a crash would. etcd goes on.

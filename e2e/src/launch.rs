@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client};
 
 use crate::child::Process;
-use crate::pki::Pki;
+use crate::pki::{Identity, Pki};
 use crate::programs::Programs;
 
 /// Namespaces that the API server makes after it calls itself ready, and that nodes and tests need.
@@ -135,6 +135,7 @@ pub(crate) fn start_apiserver(
         "--kubelet-preferred-address-types",
         "Hostname,InternalIP,ExternalIP",
     ]);
+    server.arg("--enable-bootstrap-token-auth");
     server.arg("--cert-dir").arg(dir.join("apiserver"));
     for (flag, file) in [
         ("--tls-cert-file", "apiserver.crt"),
@@ -148,4 +149,28 @@ pub(crate) fn start_apiserver(
         server.arg(flag).arg(pki.path(file));
     }
     Process::start(server, &dir.join("kube-apiserver.log"))
+}
+
+/// kube-controller-manager, as far as it approves and signs certificates: for a minute each.
+pub(crate) fn start_signer(
+    programs: &Programs,
+    dir: &Path,
+    pki: &Pki,
+    ports: Ports,
+) -> Result<Process> {
+    let identity = Identity::new("system:kube-controller-manager", &[]);
+    let kubeconfig = pki.kubeconfig("kube-controller-manager", &identity, &ports.server())?;
+    let mut manager = Command::new(programs.path("kube-controller-manager"));
+    manager.arg("--kubeconfig").arg(kubeconfig);
+    manager.args(["--leader-elect=false", "--secure-port=0"]);
+    let controllers = "certificatesigningrequest-approving-controller,certificatesigningrequest-signing-controller";
+    manager.args(["--controllers", controllers]);
+    manager.args(["--cluster-signing-duration", "60s"]);
+    manager
+        .arg("--cluster-signing-cert-file")
+        .arg(pki.path("ca.crt"));
+    manager
+        .arg("--cluster-signing-key-file")
+        .arg(pki.path("ca.key"));
+    Process::start(manager, &dir.join("kube-controller-manager.log"))
 }

@@ -130,6 +130,25 @@ impl Pki {
         )
     }
 
+    /// A kubeconfig that holds a token. Returns its path.
+    pub(crate) fn token_kubeconfig(
+        &self,
+        file: &str,
+        token: &str,
+        server: &str,
+    ) -> Result<PathBuf> {
+        let config = serde_json::json!({
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{ "name": "e2e", "cluster": { "server": server, "certificate-authority": self.path("ca.crt") } }],
+            "users": [{ "name": file, "user": { "token": token } }],
+            "contexts": [{ "name": "e2e", "context": { "cluster": "e2e", "user": file } }],
+            "current-context": "e2e",
+        });
+        let file = format!("{file}.kubeconfig");
+        self.write(&file, &serde_json::to_string_pretty(&config)?)
+    }
+
     fn sign(&self, name: &str, params: CertificateParams) -> Result<()> {
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &self.ca)?;

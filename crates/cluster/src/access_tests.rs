@@ -73,7 +73,7 @@ async fn a_node_s_kubeconfig_gives_its_identity() {
     let folder = Folder::new(-60, 60);
     let access = Access::load(&folder.file()).await.unwrap();
     assert_eq!(
-        (access.user(), access.node()),
+        (access.user().as_deref(), access.node().as_deref()),
         (Some("system:node:n"), Some("n"))
     );
     assert_eq!(access.server(), "https://127.0.0.1:1/");

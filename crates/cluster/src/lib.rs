@@ -4,6 +4,7 @@
 //! `agent`), Wasmtime, or where anything lies on disk but the kubeconfig.
 //!
 //! - [`Access`] reads the kubeconfig and makes the clients.
+//! - [`csr::Request`] asks for certificates; [`Access::renew`] takes one into use.
 //! - [`heartbeat::run`] registers the Node and keeps it alive, on a runtime of its own.
 //! - [`pods::watch`] tells which pods are bound here.
 //! - [`Publisher`] writes their status and finishes their deletion.
@@ -15,6 +16,9 @@
 
 mod access;
 mod backoff;
+mod certificate;
+pub mod check;
+pub mod csr;
 mod error;
 pub mod events;
 pub mod heartbeat;
@@ -27,8 +31,10 @@ pub mod publisher;
 mod register;
 mod reviews;
 mod status;
+mod swap;
 
 pub use access::{Access, AccessError};
+pub use certificate::{CertificateError, Certified};
 pub use error::{Call, CallError, Kind};
 pub use events::Recorder;
 pub use node::{Health, NodeDescription};

@@ -1,12 +1,12 @@
 //! The Node object: what is registered, and what its status says. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeSpec, NodeStatus,
-    NodeSystemInfo, Taint,
+    ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints,
+    NodeRuntimeHandler, NodeRuntimeHandlerFeatures, NodeSpec, NodeStatus, NodeSystemInfo, Taint,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
@@ -39,6 +39,8 @@ pub struct NodeDescription {
     pub allocatable: Amounts,
     /// Where the node is reached. A loopback address is refused.
     pub addresses: Vec<NodeAddress>,
+    /// Which features that the scheduler and the API server ask for work here (`status.declaredFeatures`).
+    pub declared_features: Vec<String>,
     /// The port of the kubelet's HTTPS API; `None` while there is none.
     pub port: Option<u16>,
     /// The machine.
@@ -58,8 +60,8 @@ pub struct Amounts {
     pub ephemeral_storage: u64,
 }
 
-/// What the node's conditions say: each a sentence if something is wrong.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// What the node's status says that changes: its conditions, each a sentence if something is wrong, and its images.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Health {
     /// Why no pod can be run here.
     pub not_ready: Option<String>,
@@ -69,6 +71,8 @@ pub struct Health {
     pub disk_pressure: Option<String>,
     /// Why there is no room for more guests (mappings, descriptors, processes).
     pub pid_pressure: Option<String>,
+    /// The images in its store, the largest first; those that a Node may list are.
+    pub images: Vec<ContainerImage>,
 }
 
 /// Why a Node can't be described so.
@@ -188,6 +192,9 @@ impl NodeDescription {
             allocatable: Some(self.allocatable.quantities()),
             capacity: Some(self.capacity.quantities()),
             conditions: Some(health.conditions(before, now)),
+            declared_features: self.features(),
+            images: Some(health.listed()),
+            runtime_handlers: Some(handlers()),
             daemon_endpoints: self.port.map(|port| NodeDaemonEndpoints {
                 kubelet_endpoint: Some(DaemonEndpoint {
                     port: i32::from(port),
@@ -196,6 +203,39 @@ impl NodeDescription {
             node_info: Some(self.info()),
             ..Default::default()
         }
+    }
+
+    /// Sorted, each once, as validation wants them; none at all if there are none.
+    fn features(&self) -> Option<Vec<String>> {
+        let features: BTreeSet<&String> = self.declared_features.iter().collect();
+        let features: Vec<String> = features.into_iter().cloned().collect();
+        Some(features).filter(|features| !features.is_empty())
+    }
+
+    /// Why `node` is another's that lives: it is Ready, and of another program or another machine. One that is not
+    /// Ready was left behind, and may be taken over.
+    pub(crate) fn others(&self, node: &Node) -> Option<String> {
+        let status = node.status.as_ref()?;
+        let info = status.node_info.as_ref()?;
+        let conditions = status.conditions.iter().flatten();
+        let lives = conditions
+            .filter(|condition| condition.type_ == "Ready")
+            .any(|condition| condition.status == "True");
+        let runtime = &info.container_runtime_version;
+        let (theirs, ours) = (&info.machine_id, &self.machine.machine_id);
+        let whose = match runtime.strip_prefix("coracle://") {
+            None if !runtime.is_empty() => format!("a kubelet with {runtime}"),
+            _ if !theirs.is_empty() && !ours.is_empty() && theirs != ours => {
+                format!("the machine {theirs} (this one is {ours})")
+            }
+            _ => return None,
+        };
+        let name = &self.name;
+        lives.then(|| {
+            format!(
+                "the Node {name} is Ready and belongs to {whose}; choose another --node-name, or end the other and wait until the Node is NotReady"
+            )
+        })
     }
 
     fn info(&self) -> NodeSystemInfo {
@@ -231,7 +271,29 @@ impl Amounts {
     }
 }
 
+/// What a RuntimeClass may name: nothing, or `coracle`.
+fn handlers() -> Vec<NodeRuntimeHandler> {
+    let handler = |name: &str| NodeRuntimeHandler {
+        name: Some(name.to_owned()),
+        features: Some(NodeRuntimeHandlerFeatures {
+            recursive_read_only_mounts: Some(false),
+            user_namespaces: Some(false),
+        }),
+    };
+    vec![handler(""), handler("coracle")]
+}
+
 impl Health {
+    /// At most 50 images of at most 5 names (`nodeStatusMaxImages`, `maxNamesPerImageInNodeStatus` of the kubelet).
+    fn listed(&self) -> Vec<ContainerImage> {
+        let first = |image: &ContainerImage| {
+            let mut image = image.clone();
+            image.names.iter_mut().for_each(|names| names.truncate(5));
+            image
+        };
+        self.images.iter().take(50).map(first).collect()
+    }
+
     /// The kubelet's four conditions in its order, Ready last.
     fn conditions(&self, before: &[NodeCondition], now: Timestamp) -> Vec<NodeCondition> {
         let pressures = [

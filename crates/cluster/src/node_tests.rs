@@ -25,6 +25,7 @@ fn description(address: &str) -> NodeDescription {
             type_: "InternalIP".into(),
             address: address.into(),
         }],
+        declared_features: Vec::new(),
         port: None,
         machine: Machine::default(),
     }
@@ -160,4 +161,56 @@ fn addresses_are_replaced_in_the_patch() {
         patch["status"]["nodeInfo"]["kubeletVersion"],
         json!("v1.36.0-coracle.0.1.0")
     );
+}
+
+#[test]
+fn features_are_sorted_and_images_bounded() {
+    let mut node = description("10.0.0.1");
+    let status = |node: &NodeDescription, health: &Health| node.status(health, None, at(0));
+    assert_eq!(status(&node, &Health::default()).declared_features, None);
+    node.declared_features = ["B", "A", "B"].map(str::to_owned).into();
+    let image = ContainerImage {
+        names: Some(vec!["name".to_owned(); 9]),
+        size_bytes: Some(1),
+    };
+    let health = Health {
+        images: vec![image; 70],
+        ..Health::default()
+    };
+    let status = status(&node, &health);
+    assert_eq!(status.declared_features.unwrap(), ["A", "B"]);
+    let images = status.images.unwrap();
+    assert_eq!(
+        (images.len(), images[0].names.as_ref().unwrap().len()),
+        (50, 5)
+    );
+    assert_eq!(status.runtime_handlers.unwrap().len(), 2);
+}
+
+#[test]
+fn a_node_that_lives_elsewhere_is_another_s() {
+    let of = |machine: &str, not_ready: Option<&str>| {
+        let mut description = description("10.0.0.1");
+        description.machine.machine_id = machine.into();
+        let health = Health {
+            not_ready: not_ready.map(str::to_owned),
+            ..Health::default()
+        };
+        (description.node(&health, at(0)), description)
+    };
+    let (theirs, _) = of("m1", None);
+    let (dead, ours) = of("m1", Some("gone"));
+    assert_eq!(ours.others(&theirs), None, "this machine's own");
+    let (_, other) = of("m2", None);
+    let refused = other.others(&theirs).unwrap();
+    assert!(
+        refused.contains("m1") && refused.contains("--node-name"),
+        "{refused}"
+    );
+    assert_eq!(other.others(&dead), None, "left behind");
+    let mut kubelet = theirs.clone();
+    let info = kubelet.status.as_mut().unwrap().node_info.as_mut().unwrap();
+    info.container_runtime_version = "containerd://2.1.0".into();
+    let refused = ours.others(&kubelet).unwrap();
+    assert!(refused.contains("containerd://2.1.0"), "{refused}");
 }

@@ -1,5 +1,7 @@
 //! Makes the Node exist as described: created, or an existing one brought up to date.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Patch, PatchParams, PostParams};
@@ -10,6 +12,29 @@ use crate::access::HEARTBEAT_LIMIT;
 use crate::error::{Call, CallError, Kind};
 use crate::node::{self, Health, NodeDescription, missing_taints_message};
 use crate::publisher::FIELD_MANAGER;
+
+/// Why the Node is not registered yet. All of it may heal.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RegisterError {
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// The Node of this name is not ours.
+    #[error("{0}")]
+    Others(String),
+}
+
+impl RegisterError {
+    /// How long to leave it alone at least.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            RegisterError::Call(error) => error.retry_after(),
+            RegisterError::Others(_) => Some(OTHERS),
+        }
+    }
+}
+
+/// How often a Node that is another's is looked at.
+const OTHERS: Duration = Duration::from_secs(10);
 
 /// The calls on this node's Node.
 pub(crate) struct Registrar {
@@ -30,7 +55,7 @@ impl Registrar {
     }
 
     /// One attempt: POST; where the Node exists already, GET it and patch labels and status.
-    pub(crate) async fn register(&self, health: &Health) -> Result<Node, CallError> {
+    pub(crate) async fn register(&self, health: &Health) -> Result<Node, RegisterError> {
         let node = self.description.node(health, Timestamp::now());
         let create = self
             .call("create")
@@ -46,22 +71,11 @@ impl Registrar {
         }
     }
 
-    async fn adopt(&self, health: &Health) -> Result<Node, CallError> {
+    async fn adopt(&self, health: &Health) -> Result<Node, RegisterError> {
         let node = self.get().await?;
         let name = &self.description.name;
-        let info = node
-            .status
-            .as_ref()
-            .and_then(|status| status.node_info.as_ref());
-        let runtime = info
-            .map(|info| info.container_runtime_version.as_str())
-            .unwrap_or_default();
-        if !runtime.is_empty() && !runtime.starts_with("coracle://") {
-            tracing::warn!(
-                node = name,
-                runtime,
-                "a Node of this name was another program's; if that still runs, choose another --node-name"
-            );
+        if let Some(why) = self.description.others(&node) {
+            return Err(RegisterError::Others(why));
         }
         let has = node.metadata.labels.clone().unwrap_or_default();
         let labels = self.description.labels();

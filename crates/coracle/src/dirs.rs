@@ -11,6 +11,8 @@
 //! <root>/runs/<id>/                             what is kept of its pods
 //! <root>/names/<ns>/<pod>                       which session has a pod of that name
 //! <root>/config.json                            who the node is to registries, in docker's form; may be absent
+//! <root>/pki/                                    the node's certificates and keys
+//! <root>/kubeconfig                              what bootstrap wrote, where no other file was named
 //! <root>/guest-host.sock                        the guest host
 //! ```
 
@@ -47,6 +49,11 @@ impl Dirs {
     /// The kubelet has a file of this name in its root folder, too.
     pub(crate) fn registries(&self) -> PathBuf {
         self.root.join("config.json")
+    }
+
+    /// Certificates, as the kubelet's `cert-dir`.
+    pub(crate) fn pki(&self) -> PathBuf {
+        self.root.join("pki")
     }
 
     pub(crate) fn code(&self) -> PathBuf {

@@ -41,6 +41,7 @@ pub(crate) fn description(name: &str) -> NodeDescription {
             type_: "InternalIP".to_owned(),
             address: "192.0.2.1".to_owned(),
         }],
+        declared_features: Vec::new(),
         port: None,
         machine: Machine::read(),
     }

@@ -8,6 +8,7 @@
 )]
 
 mod bench;
+mod identity;
 mod node;
 mod outage;
 mod pods;

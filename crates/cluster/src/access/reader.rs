@@ -10,6 +10,7 @@ use rustls::pki_types::pem::PemObject;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::AccessError;
+use crate::certificate::Certified;
 
 /// The names that the current context leads to.
 pub(super) struct Names {
@@ -41,6 +42,16 @@ impl Names {
             "users[name={}].user.{field}",
             self.user.as_deref().unwrap_or_default()
         )
+    }
+}
+
+impl Names {
+    /// Puts other credentials in the place of the user's.
+    pub(super) fn set_user(&self, config: &mut Kubeconfig, auth: AuthInfo) {
+        let users = config.auth_infos.iter_mut();
+        for user in users.filter(|user| Some(&user.name) == self.user.as_ref()) {
+            user.auth_info = Some(auth.clone());
+        }
     }
 }
 
@@ -276,6 +287,37 @@ impl Reader<'_> {
             ),
         }
     }
+}
+
+/// A user's certificate and key, if both can be read.
+pub(super) fn certified(auth: &AuthInfo) -> Option<Certified> {
+    // Secrets show themselves to serde alone here.
+    let json = serde_json::to_value(auth).ok()?;
+    let text = |data: &str, file: &str| {
+        let found = match json.get(data).and_then(|data| data.as_str()) {
+            Some(data) => base64(data).ok()?,
+            None => std::fs::read(json.get(file)?.as_str()?).ok()?,
+        };
+        String::from_utf8(found).ok()
+    };
+    let certificate = text("client-certificate-data", "client-certificate")?;
+    let key = text("client-key-data", "client-key")?;
+    Certified::read(&certificate, &key).ok()
+}
+
+/// DER as a block of PEM.
+pub(super) fn pem(der: &[u8], label: &str) -> String {
+    let json = serde_json::to_value(ByteString(der.to_vec())).unwrap_or_default();
+    let text = json.as_str().unwrap_or_default();
+    let mut lines = format!("-----BEGIN {label}-----\n");
+    for (place, letter) in text.chars().enumerate() {
+        if place > 0 && place % 64 == 0 {
+            lines.push('\n');
+        }
+        lines.push(letter);
+    }
+    lines.push_str(&format!("\n-----END {label}-----\n"));
+    lines
 }
 
 fn base64(data: &str) -> Result<Vec<u8>, String> {

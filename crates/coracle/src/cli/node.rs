@@ -19,12 +19,18 @@ Examples:
 
 Pods reach the node by tolerating kubernetes.io/arch=wasm32-wasi:NoSchedule.")]
 pub(crate) struct Args {
+    /// Look whether a node would work here, say so line by line, and end: 1 if it would not
+    #[arg(long)]
+    pub(crate) check: bool,
     /// A KubeletConfiguration (kubelet.config.k8s.io/v1beta1), over which flags and environment win
     #[arg(long, value_name = "FILE", env = "CORACLE_CONFIG", value_hint = ValueHint::FilePath)]
     pub(crate) config: Option<PathBuf>,
     /// How to reach the API server, and as whom: system:node:<name> of group system:nodes
     #[arg(long, value_name = "FILE", env = "KUBECONFIG", value_hint = ValueHint::FilePath)]
     pub(crate) kubeconfig: Option<PathBuf>,
+    /// How to ask for that kubeconfig's certificate when it has none: a bootstrap token's kubeconfig
+    #[arg(long, value_name = "FILE", env = "CORACLE_BOOTSTRAP_KUBECONFIG", value_hint = ValueHint::FilePath)]
+    pub(crate) bootstrap_kubeconfig: Option<PathBuf>,
     /// The Node's name; this machine's host name if left out
     #[arg(long, value_name = "NAME", env = "CORACLE_NODE_NAME")]
     pub(crate) node_name: Option<String>,
@@ -52,6 +58,9 @@ pub(crate) struct Args {
     /// The CA that signs certificates of who may use the kubelet's API; the kubeconfig's if left out
     #[arg(long, value_name = "FILE", env = "CORACLE_CLIENT_CA_FILE", value_hint = ValueHint::FilePath)]
     pub(crate) client_ca_file: Option<PathBuf>,
+    /// Register that address as InternalIP, as a kubelet does: only where no other Node is of this machine
+    #[arg(long, env = "CORACLE_INTERNAL_IP")]
+    pub(crate) internal_ip: bool,
     /// The most pods at once [default: 1000]
     #[arg(long, value_name = "NUMBER", env = "CORACLE_MAX_PODS")]
     pub(crate) max_pods: Option<u32>,

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use image::{Certificates, Image, Module, PullOptions, Reference, Source};
-use k8s_openapi::api::core::v1::Pod;
+use image::{Auth, Certificates, Credentials, Image, Module, PullOptions, Reference, Source};
+use k8s_openapi::api::core::v1::{Pod, Secret};
 use lifecycle::{Failure, PullPolicy};
 
 use super::{Hands, blocking, failure, locked};
@@ -91,6 +91,31 @@ impl Resolved {
     }
 }
 
+/// By its type (`pkg/credentialprovider/secrets/secrets.go`).
+fn pull_secret(namespace: &str, name: &str, secret: &Secret) -> Result<Auth, Failure> {
+    let source = format!("the Secret {namespace}/{name}");
+    let data = |key: &str| secret.data.as_ref().and_then(|data| data.get(key));
+    let auth = match secret.type_.as_deref() {
+        Some("kubernetes.io/dockerconfigjson") => {
+            data(".dockerconfigjson").map(|text| Auth::of_text(&source, &text.0, false))
+        }
+        Some("kubernetes.io/dockercfg") => {
+            data(".dockercfg").map(|text| Auth::of_text(&source, &text.0, true))
+        }
+        other => {
+            tracing::warn!(
+                namespace,
+                secret = name,
+                r#type = other,
+                "an imagePullSecret is of no registry's type"
+            );
+            None
+        }
+    };
+    auth.unwrap_or_else(|| Ok(Auth::none()))
+        .map_err(|error| image_failure(&error))
+}
+
 fn image_failure(error: &image::Error) -> Failure {
     failure(error.reason(), sentence(error), error.retryable())
 }
@@ -146,7 +171,7 @@ impl Hands {
         let (resolved, present) = match self.named(image)? {
             Named::File(path) => (self.import_file(path).await?, true),
             Named::Archive(source) => (self.import_archive(source).await?, false),
-            Named::Reference(reference) => self.by_reference(reference, policy).await?,
+            Named::Reference(reference) => self.by_reference(pod, reference, policy).await?,
         };
         let told = lifecycle::Image {
             id: resolved.id(),
@@ -186,6 +211,7 @@ impl Hands {
 
     async fn by_reference(
         &self,
+        pod: &Pod,
         reference: Reference,
         policy: PullPolicy,
     ) -> Result<(Resolved, bool), Failure> {
@@ -200,31 +226,68 @@ impl Hands {
             )));
         }
         // Before the bar: a helper may ask a person for a word on the terminal.
-        let access = self.access(&reference).await?;
+        let (all, access) = self.access(pod, &reference).await?;
         let progress = self.reporter.pull(&reference.to_string());
-        let options = PullOptions {
-            progress: progress.reports(),
-            ..access
-        };
-        let image = self
-            .store
-            .pull(&reference, &options)
-            .await
-            .map_err(|e| image_failure(&e))?;
-        Ok((Resolved::Image(Box::new(image)), false))
+        let mut refused = None;
+        for credentials in all {
+            let options = PullOptions {
+                progress: progress.reports(),
+                credentials,
+                ..access.clone()
+            };
+            match self.store.pull(&reference, &options).await {
+                Ok(image) => return Ok((Resolved::Image(Box::new(image)), false)),
+                // Some registries say to who may not see a repository that there is none.
+                Err(error @ (image::Error::Refused { .. } | image::Error::NotFound { .. })) => {
+                    refused = Some(error);
+                }
+                Err(error) => return Err(image_failure(&error)),
+            }
+        }
+        Err(match refused {
+            Some(error) => image_failure(&error),
+            None => failure("ErrImagePull", "there is nobody to ask as", false),
+        })
     }
 
-    /// Who asks the registry, and whom it believes.
-    async fn access(&self, reference: &Reference) -> Result<PullOptions, Failure> {
-        let credentials = self.place.auth.credentials(reference).await;
+    /// As whom to ask the registry, in turn, and whom to believe. Made for each pull, of the pod's own Secrets and of
+    /// what the node has: nothing of it is kept, and no other pod asks with it.
+    async fn access(
+        &self,
+        pod: &Pod,
+        reference: &Reference,
+    ) -> Result<(Vec<Credentials>, PullOptions), Failure> {
+        let auth = self.pull_secrets(pod).await?;
+        let auth = auth.then(self.place.auth.clone());
+        let all = auth.all(reference).await.map_err(|e| image_failure(&e))?;
         let name = reference.clone();
         let certificates =
             blocking(move || Certificates::of_machine(&name).map_err(|e| image_failure(&e)));
-        Ok(PullOptions {
-            credentials: credentials.map_err(|e| image_failure(&e))?,
+        let options = PullOptions {
             certificates: certificates.await?,
             ..PullOptions::default()
-        })
+        };
+        Ok((all, options))
+    }
+
+    /// What the pod's imagePullSecrets say. One that is not there, or is of another type, is left out, as by the kubelet
+    /// (`getPullSecretsForPod` of `pkg/kubelet/kubelet_pods.go`): the image may be anybody's.
+    async fn pull_secrets(&self, pod: &Pod) -> Result<Auth, Failure> {
+        let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
+        let spec = pod.spec.as_ref();
+        let named = spec.and_then(|spec| spec.image_pull_secrets.as_deref());
+        let mut auth = Auth::none();
+        for name in named.unwrap_or_default().iter().map(|secret| &secret.name) {
+            let found = self.place.objects.secret(namespace, name).await;
+            // Just after a pod was bound this may be the authorizer's lag: the pull is tried again.
+            let found = found.map_err(|error| failure("ErrImagePull", error, true))?;
+            let Some(secret) = found else {
+                tracing::warn!(namespace, secret = name, "an imagePullSecret is not there");
+                continue;
+            };
+            auth = auth.then(pull_secret(namespace, name, &secret)?);
+        }
+        Ok(auth)
     }
 
     async fn stored(&self, reference: Reference) -> Result<Option<Image>, Failure> {
@@ -262,5 +325,48 @@ impl Hands {
     /// Nothing is known of a pod's images any more.
     pub(super) fn forget_images(&self, uid: &str) {
         locked(&self.resolved).retain(|(pod, _), _| pod != uid);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use k8s_openapi::ByteString;
+
+    use super::*;
+
+    async fn shown(kind: &str, key: &str, text: &str) -> Result<Vec<Credentials>, Failure> {
+        let data = [(key.to_owned(), ByteString(text.as_bytes().to_vec()))];
+        let secret = Secret {
+            type_: Some(kind.to_owned()),
+            data: Some(data.into()),
+            ..Secret::default()
+        };
+        let auth = pull_secret("shop", "registry", &secret)?;
+        let name: Reference = "r.example.org/app".parse().unwrap();
+        Ok(auth.all(&name).await.unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_pull_secret_is_read_by_its_type() {
+        let entry = r#"{"r.example.org":{"username":"u","password":"p"}}"#;
+        let user = [Credentials::Basic("u".into(), "p".into())];
+        let (new, old) = ("kubernetes.io/dockerconfigjson", "kubernetes.io/dockercfg");
+        let json = format!(r#"{{"auths":{entry}}}"#);
+        assert_eq!(shown(new, ".dockerconfigjson", &json).await.unwrap(), user);
+        assert_eq!(shown(old, ".dockercfg", entry).await.unwrap(), user);
+        let nobody = [Credentials::Anonymous];
+        assert_eq!(
+            shown("Opaque", ".dockerconfigjson", &json).await.unwrap(),
+            nobody
+        );
+        let error = shown(new, ".dockerconfigjson", "secret!")
+            .await
+            .unwrap_err();
+        assert!(
+            error.message.contains("the Secret shop/registry"),
+            "{error:?}"
+        );
+        assert!(!error.message.contains("secret!"), "{error:?}");
     }
 }

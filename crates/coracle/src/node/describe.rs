@@ -56,7 +56,8 @@ impl Site {
             provider_id: config.provider_id.clone(),
             capacity,
             allocatable: amounts,
-            addresses: addresses(&name, ip),
+            addresses: addresses(&name, ip, config.internal_ip),
+            declared_features: Vec::new(),
             port: Some(config.port),
             machine: Machine::read(),
         };
@@ -94,11 +95,16 @@ pub(super) fn ip(config: &NodeConfig, access: &Access) -> anyhow::Result<IpAddr>
 }
 
 /// The name that was asked for, else the one of the identity, else the machine's.
-fn name(config: &NodeConfig, access: &Access) -> String {
-    let asked = config
-        .node_name
-        .clone()
-        .or_else(|| access.node().map(str::to_owned));
+pub(super) fn name(config: &NodeConfig, access: &Access) -> String {
+    match (&config.node_name, access.node()) {
+        (None, Some(node)) => node,
+        _ => name_without_identity(config),
+    }
+}
+
+/// The name that was asked for, else the machine's.
+pub(super) fn name_without_identity(config: &NodeConfig) -> String {
+    let asked = config.node_name.clone();
     asked.unwrap_or_else(|| {
         rustix::system::uname()
             .nodename()
@@ -108,14 +114,16 @@ fn name(config: &NodeConfig, access: &Access) -> String {
     })
 }
 
-/// ExternalIP, not InternalIP: kindnet takes a second Node with its host's InternalIP for itself.
-fn addresses(name: &str, ip: IpAddr) -> Vec<NodeAddress> {
+/// ExternalIP, unless InternalIP is asked for: kindnet takes a second Node with its host's InternalIP for itself, and a
+/// node may not look whether there is one.
+fn addresses(name: &str, ip: IpAddr, internal: bool) -> Vec<NodeAddress> {
     let address = |kind: &str, address: String| NodeAddress {
         type_: kind.to_owned(),
         address,
     };
+    let kind = if internal { "InternalIP" } else { "ExternalIP" };
     vec![
-        address("ExternalIP", ip.to_string()),
+        address(kind, ip.to_string()),
         address("Hostname", name.to_owned()),
     ]
 }

@@ -8,6 +8,8 @@ use cluster::heartbeat;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::sync::watch;
 
+use super::identity::Waits;
+
 /// How old the last turn of the node's loop may be (`SyncLoopHealthCheck` of `pkg/kubelet/kubelet.go`).
 const SLOW: Duration = Duration::from_secs(300);
 /// How often the loop turns where nothing else turns it.
@@ -40,12 +42,17 @@ pub(super) fn checks(
     pulse: Arc<Pulse>,
     health: watch::Receiver<cluster::Health>,
     state: watch::Receiver<heartbeat::State>,
+    certificates: Waits,
 ) -> Health {
     Health::new(vec![
         Check::new("log", log),
         Check::new("syncloop", move || pulse.verdict(Instant::now())),
         Check::new("guests", move || {
             waits(health.borrow().not_ready.as_deref())
+        }),
+        Check::new("certificates", move || {
+            let all: Vec<String> = certificates.list().into_values().collect();
+            waits(Some(all.join("; ").as_str()).filter(|all| !all.is_empty()))
         }),
         Check::new("node", move || waits(state.borrow().waiting.as_deref())),
     ])

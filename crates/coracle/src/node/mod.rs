@@ -7,10 +7,13 @@ mod describe;
 mod drain;
 mod guests;
 mod health;
+pub(crate) mod identity;
+mod images;
 mod known;
 mod object;
 mod policy;
 mod port;
+mod preflight;
 mod teller;
 mod volumes;
 
@@ -39,6 +42,7 @@ use config::NodeConfig;
 use describe::Site;
 use guests::Guests;
 use health::Pulse;
+use identity::{ServingRotation, Waits};
 use known::{Also, Known};
 use lifecycle::node::{Period, Policy};
 use port::Bound;
@@ -53,6 +57,9 @@ const UNUSED: Duration = Duration::from_secs(30 * 24 * 3600);
 /// # Errors
 /// When something is wrong that no waiting heals: the kubeconfig, the root folder, the address.
 pub(crate) fn run(args: Args) -> anyhow::Result<u8> {
+    if args.check {
+        return preflight::run(&args);
+    }
     program::log("info");
     let config = NodeConfig::of(&args)?;
     // Each connection to its port is one, and each log that is followed some more.
@@ -83,23 +90,28 @@ struct Node {
 }
 
 async fn node(config: NodeConfig, dirs: Dirs) -> anyhow::Result<()> {
-    let kubeconfig = config.kubeconfig.as_deref().context(
-        "no way into a cluster is known; name a kubeconfig with --kubeconfig, KUBECONFIG or the \
-         field kubeconfig of --config",
-    )?;
     let policy = policy::of(&config);
     let shutdown = policy::shutdown(&config);
-    let access = Access::load(kubeconfig).await?;
+    let waits = Waits::default();
+    let identity = identity::establish(&config, &dirs, &waits).await?;
+    let access = identity.access.clone();
     let bound = Bound::new(&config, &access).await?;
     let host = Arc::new(Host::Remote(guest_host(&dirs).await?));
     let site = Site::of(&config, &access, &host.budget().await?)?;
     access.for_node(&site.description.name)?;
+    identity.keep(&config, &site.description.name, &waits);
     let health = watch::Sender::new(Health::default());
     let known = Arc::new(Known::new(dirs.clone(), site.served(&config)));
     let pulse = Pulse::new();
     let state = watch::Sender::new(heartbeat::State::default());
-    let checks = health::checks(pulse.clone(), health.subscribe(), state.subscribe());
+    let (beats, state_seen) = (health.subscribe(), state.subscribe());
+    let checks = health::checks(pulse.clone(), beats, state_seen, waits.clone());
     let port = bound.serve(&site, known.clone(), checks).await?;
+    if let Some(serving) = port.own().filter(|_| config.server_tls_bootstrap) {
+        let names = (site.description.name.as_str(), site.host_ips.clone());
+        let rotation = ServingRotation::begin(&access, &dirs, names, serving, &waits)?;
+        tokio::spawn(rotation.follow());
+    }
     let heard = state.subscribe();
     heart(
         access.clone(),
@@ -139,6 +151,7 @@ async fn node(config: NodeConfig, dirs: Dirs) -> anyhow::Result<()> {
     agent.node_seen(object::registered(&site.description));
     tokio::spawn(object::follow(agent.clone(), heard.clone()));
     let volumes = Arc::new(Volumes::new(hands.clone()));
+    tokio::spawn(images::follow(hands.clone(), health.clone()));
     let guests = Guests::new(dirs, hands.clone(), agent.clone(), clock, health.clone());
     let guests = tokio::spawn(guests.follow());
     tokio::spawn(volumes.clone().follow());

@@ -44,6 +44,8 @@ pub(super) struct Bound {
 pub(super) struct Port {
     // Dropped in this order.
     handles: Vec<Handle>,
+    /// What it serves with, where no files were named: a certificate of the cluster may take its place.
+    own: Option<Arc<Serving>>,
     _runtime: Apart,
 }
 
@@ -127,9 +129,12 @@ impl Bound {
         health: Health,
     ) -> anyhow::Result<Port> {
         let node = site.description.name.clone();
-        let serving = match self.serving {
-            Some(serving) => serving,
-            None => Serving::self_signed(&node, &site.host_ips)?,
+        let (serving, own) = match self.serving {
+            Some(serving) => (serving, None),
+            None => {
+                let own = Serving::self_signed(&node, &site.host_ips)?;
+                (own.clone(), Some(own))
+            }
         };
         let (access, authority) = (self.access, self.authority);
         let (listener, plain) = (self.api, self.health);
@@ -148,12 +153,18 @@ impl Bound {
         });
         Ok(Port {
             handles: served.await?,
+            own,
             _runtime: self.runtime,
         })
     }
 }
 
 impl Port {
+    /// What a certificate of the cluster may take the place of.
+    pub(super) fn own(&self) -> Option<Arc<Serving>> {
+        self.own.clone()
+    }
+
     /// Takes no more requests, and gives those that are being answered a moment.
     pub(super) async fn close(mut self) {
         for handle in std::mem::take(&mut self.handles) {

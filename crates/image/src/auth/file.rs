@@ -83,17 +83,36 @@ impl AuthFile {
         if bytes.len() as u64 > FILE_MAX {
             return Err(wrong(format!("has more than {FILE_MAX} bytes")));
         }
+        AuthFile::of_text(path, &bytes, false)
+    }
+
+    /// Understands a text; `bare` if it is `auths` alone. `None` for one that says nothing.
+    pub(super) fn of_text(
+        path: &Path,
+        bytes: &[u8],
+        bare: bool,
+    ) -> Result<Option<AuthFile>, Error> {
         if bytes.iter().all(u8::is_ascii_whitespace) {
             return Ok(None);
         }
+        let content = match bare {
+            true => serde_json::from_slice(bytes).map(|auths| Content {
+                auths: Some(auths),
+                ..Content::default()
+            }),
+            false => serde_json::from_slice(bytes),
+        };
         // The parser's own words quote what they stumble over, which may be a secret.
-        let content = serde_json::from_slice(&bytes).map_err(|e| {
+        let content = content.map_err(|e| {
             let kind = match e.classify() {
                 serde_json::error::Category::Data => "something of a wrong type",
                 _ => "no JSON",
             };
             let (line, column) = (e.line(), e.column());
-            wrong(format!("{kind} at line {line} column {column}"))
+            Error::Credentials {
+                source_name: path.display().to_string(),
+                reason: format!("{kind} at line {line} column {column}"),
+            }
         })?;
         Ok(Some(AuthFile {
             path: path.to_owned(),

@@ -108,15 +108,6 @@ pub(crate) fn ineffective(pod: &Pod) -> Vec<String> {
         containers::ineffective(&member, &mut told);
     }
     if spec
-        .image_pull_secrets
-        .as_ref()
-        .is_some_and(|secrets| !secrets.is_empty())
-    {
-        let told_of = "spec.imagePullSecrets is not read by this version: registries are asked \
-                       without credentials";
-        told.push(told_of.to_owned());
-    }
-    if spec
         .subdomain
         .as_deref()
         .is_some_and(|name| !name.is_empty())

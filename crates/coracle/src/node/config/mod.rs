@@ -35,6 +35,13 @@ use crate::manifest::{Problems, Source, configuration};
 pub(crate) struct NodeConfig {
     /// How to reach the API server, and as whom.
     pub(crate) kubeconfig: Option<PathBuf>,
+    /// How to ask for that, as whom: a bootstrap token's user.
+    pub(crate) bootstrap_kubeconfig: Option<PathBuf>,
+    /// Whether the client's certificate is renewed.
+    pub(crate) rotate_certificates: bool,
+    /// Whether the certificate that is served with is asked for; else it is self-signed.
+    #[serde(rename = "serverTLSBootstrap")]
+    pub(crate) server_tls_bootstrap: bool,
     /// The Node's name; that of the identity or of the machine if there is none.
     pub(crate) node_name: Option<String>,
     /// Where everything is kept.
@@ -42,6 +49,9 @@ pub(crate) struct NodeConfig {
     /// The node's address, which its pods report; that of the default route if there is none.
     #[serde(rename = "nodeIP", deserialize_with = "address::one")]
     pub(crate) node_ip: Option<IpAddr>,
+    /// Whether that is the Node's InternalIP, as a kubelet's; only where no other Node is of this machine.
+    #[serde(rename = "internalIP")]
+    pub(crate) internal_ip: bool,
     /// The address that the node's port is served on; all of the machine's if there is none.
     #[serde(deserialize_with = "address::one")]
     pub(crate) address: Option<IpAddr>,
@@ -133,13 +143,18 @@ pub(crate) struct X509 {
 }
 
 impl Default for NodeConfig {
-    /// The kubelet's (`pkg/kubelet/apis/config/v1beta1/defaults.go`), but for `maxPods`.
+    /// The kubelet's (`pkg/kubelet/apis/config/v1beta1/defaults.go`), but for `maxPods`, and certificates, which
+    /// kubeadm has the kubelet renew, too.
     fn default() -> NodeConfig {
         NodeConfig {
             kubeconfig: None,
+            bootstrap_kubeconfig: None,
+            rotate_certificates: true,
+            server_tls_bootstrap: true,
             node_name: None,
             root_dir: "/var/lib/coracle".into(),
             node_ip: None,
+            internal_ip: false,
             address: None,
             port: 10250,
             healthz_port: 10248,
@@ -235,6 +250,7 @@ impl NodeConfig {
     fn resolve(&mut self, folder: &Path) {
         let paths = [
             &mut self.kubeconfig,
+            &mut self.bootstrap_kubeconfig,
             &mut self.tls_cert_file,
             &mut self.tls_private_key_file,
             &mut self.authentication.x509.client_ca_file,
@@ -262,9 +278,12 @@ impl NodeConfig {
     fn with(mut self, args: &Args) -> NodeConfig {
         let flags = args.clone();
         over(&mut self.kubeconfig, flags.kubeconfig.map(Some));
+        let bootstrap = flags.bootstrap_kubeconfig.map(Some);
+        over(&mut self.bootstrap_kubeconfig, bootstrap);
         over(&mut self.node_name, flags.node_name.map(Some));
         over(&mut self.root_dir, flags.root_dir);
         over(&mut self.node_ip, flags.node_ip.map(Some));
+        self.internal_ip |= args.internal_ip;
         over(&mut self.address, flags.address.map(Some));
         over(&mut self.port, flags.port);
         over(&mut self.healthz_port, flags.healthz_port);

@@ -15,8 +15,6 @@ const KUBELETS: &[&str] = &[
     "tlsCipherSuites",
     "tlsCurvePreferences",
     "tlsMinVersion",
-    "rotateCertificates",
-    "serverTLSBootstrap",
     "authorization",
     "registryPullQPS",
     "registryBurst",
