@@ -106,6 +106,7 @@ impl<'de> Deserialize<'de> for Span {
 }
 
 #[cfg(test)]
+#[allow(clippy::panic)]
 mod tests {
     use super::*;
 
