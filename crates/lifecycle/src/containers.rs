@@ -135,6 +135,7 @@ fn end_alone(plan: &mut Plan<'_>, member: &Member<'_>, memory: &mut Container) {
         until,
         at_once: false,
         runs: true,
+        turn: true,
     };
     stop::ask(plan, member, memory.attempt, stop, end);
 }

@@ -30,6 +30,8 @@ pub(crate) struct End {
     pub(crate) at_once: bool,
     /// It is known to run, so that a hook can be run in it.
     pub(crate) runs: bool,
+    /// The guest may be told to end. A sidecar's hook does not wait for that.
+    pub(crate) turn: bool,
 }
 
 /// Asks for the guest's end, after its preStop hook.
@@ -45,6 +47,7 @@ pub(crate) fn ask(
         until: end,
         at_once,
         runs,
+        turn,
     } = end;
     let key = key(member, attempt, Kind::Stop);
     let least = if at_once {
@@ -82,6 +85,7 @@ pub(crate) fn ask(
             });
         }
         Some(stop) if !stop.pre_stop.is_over() => stop.until = stop.until.min(wanted),
+        Some(_) if !turn => return,
         Some(stop) => {
             let due = match (fact, stop.retry_at, stop.answered) {
                 (_, _, Some(_)) => false,
@@ -96,6 +100,10 @@ pub(crate) fn ask(
             if !due {
                 return;
             }
+            // A hook and the wait for its turn may have taken all of the grace.
+            if fact.is_none() && stop.retry_at.is_none() {
+                stop.until = stop.until.max(least);
+            }
             stop.retry_at = None;
             stop.early = false;
         }
@@ -106,6 +114,9 @@ pub(crate) fn ask(
             return;
         }
         stop.until = stop.until.max(least);
+    }
+    if !turn {
+        return;
     }
     let grace_seconds = until(plan.now, stop.until);
     plan.ask(

@@ -188,19 +188,20 @@ pub(crate) fn wind_down(plan: &mut Plan<'_>, memory: &mut Memory) -> bool {
         if !turn {
             plan.wake(terminating.until);
         }
-        conclude(plan, &member, container, turn.then_some(&terminating));
+        conclude(plan, &member, container, (&terminating, turn));
         clear &= container.run == Run::Over;
         bare &= container.leftovers.is_empty();
     }
     clear && bare
 }
 
-/// Brings one container towards its end. `terminating` is there if it is its turn.
+/// Brings one container towards its end. A sidecar whose `turn` has not come runs its preStop hook
+/// already: `killContainer` in `pkg/kubelet/kuberuntime/kuberuntime_container.go` waits after it.
 fn conclude(
     plan: &mut Plan<'_>,
     member: &Member<'_>,
     container: &mut Container,
-    terminating: Option<&Terminating>,
+    (terminating, turn): (&Terminating, bool),
 ) {
     let attempt = container.attempt;
     match &mut container.run {
@@ -216,12 +217,16 @@ fn conclude(
         },
         Run::Starting { stop } => match plan.fact(&key(member, attempt, Kind::Start)) {
             None if plan.observed.guests_known => leave(plan.now, container),
-            Some(Progress::InFlight { .. }) => {
-                ask(plan, member, attempt, stop, (terminating, false))
+            Some(Progress::InFlight { .. }) if turn => {
+                let end = end(terminating, (false, turn));
+                stop::ask(plan, member, attempt, stop, end);
             }
             _ => {}
         },
-        Run::Running { stop, .. } => ask(plan, member, attempt, stop, (terminating, true)),
+        Run::Running { stop, .. } => {
+            let end = end(terminating, (true, turn));
+            stop::ask(plan, member, attempt, stop, end);
+        }
     }
     if container.run == Run::Over {
         container.waiting = None;
@@ -229,21 +234,13 @@ fn conclude(
     containers::sweep(plan, member, container);
 }
 
-fn ask(
-    plan: &mut Plan<'_>,
-    member: &Member<'_>,
-    attempt: u32,
-    stop: &mut Option<crate::memory::Stopping>,
-    (terminating, runs): (Option<&Terminating>, bool),
-) {
-    if let Some(end) = terminating {
-        let end = stop::End {
-            cause: end.cause,
-            until: end.until,
-            at_once: end.at_once,
-            runs,
-        };
-        stop::ask(plan, member, attempt, stop, end);
+fn end(terminating: &Terminating, (runs, turn): (bool, bool)) -> stop::End {
+    stop::End {
+        cause: terminating.cause,
+        until: terminating.until,
+        at_once: terminating.at_once,
+        runs,
+        turn,
     }
 }
 

@@ -245,3 +245,38 @@ fn a_guest_that_ends_during_its_pre_stop_hook_is_not_stopped() {
     );
     assert_eq!(world.state("a"), "terminated 0 Completed");
 }
+
+#[test]
+fn a_sidecars_pre_stop_hook_runs_at_once_but_its_guest_ends_last() {
+    let mut world = World::new(&format!(
+        r#"{{"initContainers":[{{"name":"s","image":"i:1","restartPolicy":"Always","lifecycle":{{"preStop":{EXEC}}}}}],
+            "containers":[{{"name":"a","image":"i:1"}}],"restartPolicy":"Always","terminationGracePeriodSeconds":20}}"#
+    ));
+    go_on(&mut world);
+    delete(&mut world, 20);
+    let keys = |asked: Vec<Action>| -> Vec<Key> { asked.into_iter().map(|one| one.key).collect() };
+    let hook = key(Some("s"), 0, PRE_STOP);
+    let asked = keys(world.step());
+    assert_eq!(asked, [key(Some("a"), 0, Kind::Stop), hook.clone()]);
+    world.pass(5);
+    world.succeed(hook);
+    assert_eq!(keys(world.step()), []);
+    // Waiting for its turn asks for nothing and changes nothing.
+    let before = world.memory.clone();
+    world.pass(14);
+    assert_eq!(keys(world.step()), []);
+    assert_eq!(world.memory, before);
+    world.exit("a", 0, 143);
+    world.succeed(key(Some("a"), 0, Kind::Stop));
+    let asked = world.step();
+    let stop = asked
+        .iter()
+        .find(|action| action.key == key(Some("s"), 0, Kind::Stop));
+    let cause = Cause::Deletion;
+    let grace_seconds = 2;
+    let what = What::Stop {
+        grace_seconds,
+        cause,
+    };
+    assert_eq!(stop.unwrap().what, what);
+}
