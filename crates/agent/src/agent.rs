@@ -295,6 +295,12 @@ impl Agent {
         self.inner.node.notify_one();
     }
 
+    /// The pods, in no order. One that has left its source is among them until nothing is held of it.
+    pub fn pods(&self) -> Vec<Arc<Pod>> {
+        let pod = |slot: &Arc<Slot>| Arc::clone(slot.lock().ledger.pod());
+        self.inner.slots().iter().map(pod).collect()
+    }
+
     /// The pods with their statuses as last published, in no order.
     pub fn statuses(&self) -> Vec<(Arc<Pod>, PodStatus)> {
         let told = |slot: &Arc<Slot>| {

@@ -63,14 +63,10 @@ pub(crate) async fn work(inner: Arc<Inner>) {
 }
 
 fn decide(inner: &Arc<Inner>, now: Timestamp) -> Option<Timestamp> {
-    let mut view = {
+    let (mut view, ready) = {
         let table = inner.table();
-        if !table.sources_ready {
-            // Admission goes by creation: a pod that a source has yet to tell may come first.
-            return None;
-        }
         let node = &table.node;
-        NodeView {
+        let view = NodeView {
             allocatable: inner.config.allocatable,
             object: node.object.clone(),
             pods: Vec::new(),
@@ -79,11 +75,15 @@ fn decide(inner: &Arc<Inner>, now: Timestamp) -> Option<Timestamp> {
             usage: node.usage.clone(),
             collected: node.collected,
             memory: node.memory.clone(),
-        }
+        };
+        (view, table.sources_ready)
     };
     let slots = inner.slots();
     let pods = slots.iter().map(|slot| slot.lock().ledger.view().clone());
-    view.pods = pods.collect();
+    // Admission goes by creation: a pod that a source has yet to tell may come first. Static pods
+    // wait for no API server, and come before all others.
+    let told = pods.filter(|view| ready || view.verdict.is_some() || view.is_static());
+    view.pods = told.collect();
     let mut step = node_step(&view, now);
     for slot in &slots {
         if let Some(verdict) = step.verdicts.remove(&slot.uid) {

@@ -206,6 +206,24 @@ async fn a_restored_pod_is_gone_only_once_all_sources_have_told() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_static_pod_waits_for_no_api_server() {
+    let world = World::new();
+    let (agent, _) = world.agent(Arc::new(Memory::default())).await;
+    agent.guests_known(Vec::new(), world.now());
+    let mut fixed = pod("fixed", "Always");
+    let source = ("kubernetes.io/config.source".to_owned(), "file".to_owned());
+    fixed.metadata.annotations = Some([source].into());
+    agent.apply(fixed).unwrap();
+    agent.apply(pod("bound", "Always")).unwrap();
+    world.until_phase("fixed", "Running").await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(world.count("bound", Kind::Start), 0);
+    agent.sources_ready();
+    world.until_phase("bound", "Running").await;
+    assert_eq!(agent.pods().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_a_checkpoint_nothing_happens_and_it_is_said_once() {
     let (world, store) = (World::new(), Arc::new(Memory::default()));
     store.full.store(5, Ordering::SeqCst);

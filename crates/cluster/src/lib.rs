@@ -8,6 +8,7 @@
 //! - [`heartbeat::run`] registers the Node and keeps it alive, on a runtime of its own.
 //! - [`pods::watch`] tells which pods are bound here.
 //! - [`Publisher`] writes their status and finishes their deletion.
+//! - [`Mirrors`] keeps the images of static pods in the API.
 //! - [`Recorder`] writes events.
 //! - [`Objects`] reads the ConfigMaps and Secrets that they refer to.
 //! - [`Reviews`] asks who somebody is, and what they may.
@@ -23,6 +24,7 @@ mod error;
 pub mod events;
 pub mod heartbeat;
 pub mod machine;
+pub mod mirror;
 pub mod node;
 mod objects;
 mod outage;
@@ -37,6 +39,7 @@ pub use access::{Access, AccessError};
 pub use certificate::{CertificateError, Certified};
 pub use error::{Call, CallError, Kind};
 pub use events::Recorder;
+pub use mirror::Mirrors;
 pub use node::{Health, NodeDescription};
 pub use objects::Objects;
 pub use pods::PodEvent;

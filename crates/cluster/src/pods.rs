@@ -11,10 +11,8 @@ use kube::{Api, Client};
 
 use crate::backoff::Backoff;
 use crate::error::{Call, CallError};
+use crate::mirror::is_mirror;
 use crate::outage::Outage;
-
-/// Pods that the kubelet itself puts into the API as images of static pods: not to be run.
-const MIRROR: &str = "kubernetes.io/config.mirror";
 
 /// Seconds after which the server ends a watch, which is then resumed where it was. A connection that was cut without a
 /// word is found out five seconds later.
@@ -28,6 +26,10 @@ pub enum PodEvent {
     Applied(Arc<Pod>),
     /// The object is gone, also when it vanished while nobody watched.
     Deleted(Arc<Pod>),
+    /// A mirror pod (the image of a static pod in the API, never to be run) is new or has changed.
+    Mirror(Arc<Pod>),
+    /// A mirror pod is gone.
+    MirrorDeleted(Arc<Pod>),
     /// Every pod that there is has been told. Comes after the first list, and after each later one.
     Synced,
 }
@@ -107,7 +109,7 @@ impl Known {
             }
             Event::InitApply(pod) => {
                 let pod = Arc::new(pod);
-                if let Some(uid) = ours(&pod) {
+                if let Some(uid) = pod.metadata.uid.clone() {
                     self.listed.insert(uid, pod.clone());
                 }
                 self.apply(pod)
@@ -120,26 +122,26 @@ impl Known {
                     .cloned()
                     .collect();
                 self.listed.clear();
-                let deleted = gone
+                let gone = gone
                     .iter()
                     .filter_map(|uid| self.remove(uid))
                     .collect::<Vec<_>>();
-                deleted.into_iter().chain([PodEvent::Synced]).collect()
+                gone.into_iter().chain([PodEvent::Synced]).collect()
             }
             Event::Apply(pod) => self.apply(Arc::new(pod)),
             Event::Delete(pod) => {
                 let pod = Arc::new(pod);
-                let Some(uid) = ours(&pod) else {
+                let Some(uid) = pod.metadata.uid.clone() else {
                     return Vec::new();
                 };
                 self.remove(&uid);
-                vec![PodEvent::Deleted(pod)]
+                vec![deleted(pod)]
             }
         }
     }
 
     fn apply(&mut self, pod: Arc<Pod>) -> Vec<PodEvent> {
-        let Some(uid) = ours(&pod) else {
+        let Some(uid) = pod.metadata.uid.clone() else {
             return Vec::new();
         };
         let before = self
@@ -148,12 +150,9 @@ impl Known {
             .filter(|before| *before != uid);
         let replaced = before
             .and_then(|before| self.pods.remove(&before))
-            .map(PodEvent::Deleted);
+            .map(deleted);
         self.pods.insert(uid, pod.clone());
-        replaced
-            .into_iter()
-            .chain([PodEvent::Applied(pod)])
-            .collect()
+        replaced.into_iter().chain([applied(pod)]).collect()
     }
 
     fn remove(&mut self, uid: &str) -> Option<PodEvent> {
@@ -162,18 +161,22 @@ impl Known {
         if self.names.get(&name).is_some_and(|current| current == uid) {
             self.names.remove(&name);
         }
-        Some(PodEvent::Deleted(pod))
+        Some(deleted(pod))
     }
 }
 
-/// The pod's UID, if it is one to be run.
-fn ours(pod: &Pod) -> Option<String> {
-    let mirror = pod
-        .metadata
-        .annotations
-        .as_ref()
-        .is_some_and(|annotations| annotations.contains_key(MIRROR));
-    pod.metadata.uid.clone().filter(|_| !mirror)
+fn applied(pod: Arc<Pod>) -> PodEvent {
+    match is_mirror(&pod) {
+        true => PodEvent::Mirror(pod),
+        false => PodEvent::Applied(pod),
+    }
+}
+
+fn deleted(pod: Arc<Pod>) -> PodEvent {
+    match is_mirror(&pod) {
+        true => PodEvent::MirrorDeleted(pod),
+        false => PodEvent::Deleted(pod),
+    }
 }
 
 fn name(pod: &Pod) -> (String, String) {

@@ -24,6 +24,8 @@ async fn told(events: Vec<watcher::Result<Event<Pod>>>) -> Vec<String> {
     let said = |event: PodEvent| match event {
         PodEvent::Applied(pod) => format!("+{}", uid(&pod)),
         PodEvent::Deleted(pod) => format!("-{}", uid(&pod)),
+        PodEvent::Mirror(pod) => format!("+mirror {}", uid(&pod)),
+        PodEvent::MirrorDeleted(pod) => format!("-mirror {}", uid(&pod)),
         PodEvent::Synced => "synced".to_owned(),
     };
     follow(futures::stream::iter(events))
@@ -91,14 +93,15 @@ async fn a_pod_that_came_back_under_its_name_is_another_pod() {
 }
 
 #[tokio::test]
-async fn mirror_pods_are_not_told() {
+async fn mirror_pods_are_told_apart_from_those_to_be_run() {
     let mut mirror = pod("etcd-node", "9");
-    mirror.metadata.annotations = Some(BTreeMap::from([(MIRROR.to_owned(), "hash".to_owned())]));
+    let annotation = (crate::mirror::MIRROR.to_owned(), "hash".to_owned());
+    mirror.metadata.annotations = Some(BTreeMap::from([annotation]));
     let events = vec![
         Ok(Event::Init),
         Ok(Event::InitApply(mirror.clone())),
         Ok(Event::InitDone),
         Ok(Event::Delete(mirror)),
     ];
-    assert_eq!(told(events).await, ["synced"]);
+    assert_eq!(told(events).await, ["+mirror 9", "synced", "-mirror 9"]);
 }

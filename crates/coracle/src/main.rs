@@ -7,6 +7,7 @@ mod container;
 mod dirs;
 mod dns;
 mod facts;
+mod folder;
 mod hands;
 mod images;
 mod local;

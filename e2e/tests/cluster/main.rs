@@ -9,6 +9,7 @@
 
 mod bench;
 mod identity;
+mod mirror;
 mod node;
 mod outage;
 mod pods;

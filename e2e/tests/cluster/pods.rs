@@ -51,7 +51,7 @@ impl Seat {
                     PodEvent::Deleted(pod) => {
                         self.publisher.deleted(pod.metadata.uid.as_deref().unwrap())
                     }
-                    PodEvent::Synced => {}
+                    PodEvent::Mirror(_) | PodEvent::MirrorDeleted(_) | PodEvent::Synced => {}
                 }
                 if let Some(found) = wanted(&event) {
                     return found;

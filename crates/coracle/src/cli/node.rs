@@ -61,6 +61,9 @@ pub(crate) struct Args {
     /// Register that address as InternalIP, as a kubelet does: only where no other Node is of this machine
     #[arg(long, env = "CORACLE_INTERNAL_IP")]
     pub(crate) internal_ip: bool,
+    /// A folder whose files are static pods, which run whether there is an API server or not
+    #[arg(long, value_name = "DIR", env = "CORACLE_POD_MANIFEST_PATH", value_hint = ValueHint::DirPath)]
+    pub(crate) pod_manifest_path: Option<PathBuf>,
     /// The most pods at once [default: 1000]
     #[arg(long, value_name = "NUMBER", env = "CORACLE_MAX_PODS")]
     pub(crate) max_pods: Option<u32>,

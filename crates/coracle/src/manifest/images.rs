@@ -50,13 +50,17 @@ fn hint(image: &str) -> &'static str {
     }
 }
 
+/// Whether an image lies in a file of this machine.
+pub(super) fn is_local(image: &str) -> bool {
+    TRANSPORTS
+        .iter()
+        .any(|transport| image.starts_with(transport))
+}
+
 /// What imagePullPolicy is where none is given: `Always` for the tag `latest` or none, else
 /// `IfNotPresent`; a file is always there.
 pub(super) fn pull_policy(image: &str) -> &'static str {
-    if TRANSPORTS
-        .iter()
-        .any(|transport| image.starts_with(transport))
-    {
+    if is_local(image) {
         return "IfNotPresent";
     }
     match image.parse::<Reference>() {

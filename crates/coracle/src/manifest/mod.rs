@@ -16,6 +16,7 @@ mod pods;
 mod probes;
 mod problem;
 mod spec;
+mod statics;
 mod typed;
 mod volumes;
 
@@ -118,22 +119,19 @@ fn bounded(from: impl Read) -> std::io::Result<Vec<u8>> {
 /// # Errors
 /// Everything that is wrong with them.
 pub(crate) fn read(sources: &[Source]) -> Result<Manifest, Problems> {
-    let mut reading = Reading::default();
-    for source in sources {
-        reading.source(source);
-    }
-    match reading.problems.is_empty() {
-        true => Ok(reading.manifest),
-        false => {
-            let mut problems = reading.problems;
-            let order: BTreeMap<&str, usize> = (0..)
-                .zip(sources)
-                .map(|(place, source)| (source.name.as_str(), place))
-                .collect();
-            problems.sort_by_key(|problem| (order.get(problem.file.as_str()).copied(), problem.at));
-            Err(Problems(problems))
-        }
-    }
+    Reading::default().all(sources)
+}
+
+/// Reads files of static pods together: Pods that refer to nothing that an API server has.
+///
+/// # Errors
+/// Everything that is wrong with them.
+pub(crate) fn read_static(sources: &[Source]) -> Result<Manifest, Problems> {
+    let reading = Reading {
+        statics: true,
+        ..Reading::default()
+    };
+    reading.all(sources)
 }
 
 /// Files being read.
@@ -143,6 +141,8 @@ struct Reading {
     problems: Vec<Problem>,
     /// Where each object stands, by kind, namespace and name.
     seen: BTreeMap<(&'static str, Named), String>,
+    /// Only static pods are taken.
+    statics: bool,
 }
 
 /// An object of a file, by kind.
@@ -163,6 +163,22 @@ const KINDS: [(&str, &str); 5] = [
 ];
 
 impl Reading {
+    fn all(mut self, sources: &[Source]) -> Result<Manifest, Problems> {
+        for source in sources {
+            self.source(source);
+        }
+        if self.problems.is_empty() {
+            return Ok(self.manifest);
+        }
+        let mut problems = self.problems;
+        let order: BTreeMap<&str, usize> = (0..)
+            .zip(sources)
+            .map(|(place, source)| (source.name.as_str(), place))
+            .collect();
+        problems.sort_by_key(|problem| (order.get(problem.file.as_str()).copied(), problem.at));
+        Err(Problems(problems))
+    }
+
     fn source(&mut self, source: &Source) {
         match node::parse(&source.text) {
             Ok(documents) => {
@@ -204,6 +220,7 @@ impl Reading {
         };
         match kind {
             "Pod" => pods::pod(self, &mut object),
+            _ if self.statics => statics::refuse(&mut object),
             "Deployment" => pods::deployment(self, &mut object),
             "ConfigMap" => objects::config_map(self, &mut object),
             _ => objects::secret(self, &mut object),

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 
 use super::check::Check;
 use super::objects::metadata;
-use super::{Object, Reading, defaults, images, spec, typed};
+use super::{Object, Reading, defaults, images, spec, statics, typed};
 
 /// So many replicas may a Deployment have: a mistake in this number should not be a full machine.
 const REPLICAS_MAX: i64 = 1000;
@@ -19,6 +19,9 @@ pub(super) fn pod(reading: &mut Reading, object: &mut Object<'_>) {
     }
     let named = metadata(object, &mut pod.metadata);
     pod.status = None;
+    if reading.statics {
+        statics::check(object, &pod);
+    }
     of_spec(object, "spec", &mut pod);
     if reading.take(object, &named, "metadata.name") && object.wrongs.is_empty() {
         reading.manifest.pods.insert(named, pod);

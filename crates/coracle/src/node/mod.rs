@@ -14,6 +14,7 @@ mod object;
 mod policy;
 mod port;
 mod preflight;
+mod statics;
 mod teller;
 mod volumes;
 
@@ -24,7 +25,7 @@ use std::time::Duration;
 use agent::{Agent, Config, Folder, Ports, TokioClock};
 use anyhow::Context;
 use cluster::publisher::Report;
-use cluster::{Access, Health, PodEvent, Publisher, Recorder, heartbeat, pods};
+use cluster::{Access, Health, Mirrors, PodEvent, Publisher, Recorder, heartbeat, pods};
 use futures::StreamExt;
 use runtime::{Host, Remote};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -46,6 +47,8 @@ use identity::{ServingRotation, Waits};
 use known::{Also, Known};
 use lifecycle::node::{Period, Policy};
 use port::Bound;
+use statics::StaticPods;
+pub(crate) use statics::is_static;
 use teller::ToCluster;
 use volumes::Volumes;
 
@@ -81,6 +84,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<u8> {
 struct Node {
     agent: Arc<Agent>,
     publisher: Publisher,
+    mirrors: Mirrors,
     reports: mpsc::UnboundedReceiver<Report>,
     volumes: Arc<Volumes>,
     known: Arc<Known>,
@@ -126,7 +130,14 @@ async fn node(config: NodeConfig, dirs: Dirs) -> anyhow::Result<()> {
         .context("no client can be made of the kubeconfig")?;
     let (publisher, reports) = Publisher::new(client.clone());
     let recorder = Recorder::new(client.clone(), &site.description.name);
-    let outlet = ClusterOutlet::new(publisher.clone(), recorder.clone(), dirs.clone());
+    let mirrors = Mirrors::new(client.clone(), publisher.clone());
+    let outlet = ClusterOutlet::new(
+        publisher.clone(),
+        mirrors.clone(),
+        recorder.clone(),
+        dirs.clone(),
+    );
+    let forgotten = outlet.when_forgotten();
     let objects = cluster::Objects::new(client.clone());
     let hands = Arc::new(hands(&dirs, host, &site, &config, objects)?);
     collect_code(&hands);
@@ -149,9 +160,21 @@ async fn node(config: NodeConfig, dirs: Dirs) -> anyhow::Result<()> {
     };
     let agent = started(&site, policy, ports).await?;
     agent.node_seen(object::registered(&site.description));
-    tokio::spawn(object::follow(agent.clone(), heard.clone()));
+    tokio::spawn(object::follow(
+        agent.clone(),
+        mirrors.clone(),
+        heard.clone(),
+    ));
     let volumes = Arc::new(Volumes::new(hands.clone()));
     tokio::spawn(images::follow(hands.clone(), health.clone()));
+    StaticPods::new(
+        &site.description.name,
+        config.static_pod_path.as_deref(),
+        agent.clone(),
+        mirrors.clone(),
+        volumes.clone(),
+    )
+    .begin(forgotten)?;
     let guests = Guests::new(dirs, hands.clone(), agent.clone(), clock, health.clone());
     let guests = tokio::spawn(guests.follow());
     tokio::spawn(volumes.clone().follow());
@@ -159,6 +182,7 @@ async fn node(config: NodeConfig, dirs: Dirs) -> anyhow::Result<()> {
     let ended = Node {
         agent: agent.clone(),
         publisher,
+        mirrors,
         reports,
         volumes,
         known,
@@ -339,7 +363,7 @@ impl Node {
                 _ = turns.tick() => {}
                 output = &mut done => return output,
                 Some(event) = watched.next() => self.take(event),
-                Some(Report::Gone { uid }) = self.reports.recv() => self.agent.gone(&uid),
+                Some(Report::Gone { uid }) = self.reports.recv() => self.gone(&uid),
             }
         }
     }
@@ -360,7 +384,21 @@ impl Node {
                 self.volumes.deleted(uid);
                 self.agent.gone(uid);
             }
-            PodEvent::Synced => self.agent.sources_ready(),
+            PodEvent::Mirror(pod) => self.mirrors.observe(&pod),
+            PodEvent::MirrorDeleted(pod) => {
+                let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+                self.mirrors.deleted(uid);
+            }
+            PodEvent::Synced => {
+                self.mirrors.synced();
+                self.agent.sources_ready();
+            }
         }
+    }
+
+    /// The API has no pod of this UID, be it a mirror or one to be run.
+    fn gone(&self, uid: &str) {
+        self.mirrors.deleted(uid);
+        self.agent.gone(uid);
     }
 }

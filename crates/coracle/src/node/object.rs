@@ -1,10 +1,11 @@
-//! What admission reads of the Node's object, from the heartbeat, which fetches it every 10 s.
+//! What admission and mirror pods need of the Node's object, from the heartbeat, which fetches it every 10 s.
 
 use std::sync::Arc;
 
 use agent::Agent;
-use cluster::NodeDescription;
 use cluster::heartbeat::State;
+use cluster::mirror::Owner;
+use cluster::{Mirrors, NodeDescription};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use lifecycle::NodeObject;
@@ -20,12 +21,16 @@ pub(super) fn registered(description: &NodeDescription) -> NodeObject {
     }
 }
 
-/// Tells the agent of each Node that is fetched, as long as there is a heartbeat.
-pub(super) async fn follow(agent: Arc<Agent>, mut heard: watch::Receiver<State>) {
+/// Tells the agent and the mirror pods of each Node that is fetched, as long as there is a heartbeat.
+pub(super) async fn follow(agent: Arc<Agent>, mirrors: Mirrors, mut heard: watch::Receiver<State>) {
     while heard.changed().await.is_ok() {
         let seen = Timestamp::now();
         let node = heard.borrow_and_update().node.clone();
         if let Some(node) = node {
+            if let (Some(name), Some(uid)) = (&node.metadata.name, &node.metadata.uid) {
+                let (name, uid) = (name.clone(), uid.clone());
+                mirrors.owner(Owner { name, uid });
+            }
             agent.node_seen(seen_as(&node, seen));
         }
     }

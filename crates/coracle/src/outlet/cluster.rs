@@ -7,29 +7,46 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use agent::Outlet;
 use cluster::events::{Severity, Subject};
-use cluster::{Publisher, Recorder};
+use cluster::{Mirrors, Publisher, Recorder};
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use lifecycle::{Event, EventKind};
+use tokio::sync::Notify;
 
 use crate::dirs::Dirs;
+use crate::node::is_static;
 
 /// See the module.
 pub(crate) struct ClusterOutlet {
     publisher: Publisher,
+    mirrors: Mirrors,
     recorder: Recorder,
     dirs: Dirs,
+    /// Told each time that nothing is left of some pod.
+    forgotten: Arc<Notify>,
     logs: Mutex<HashMap<String, PathBuf>>,
 }
 
 impl ClusterOutlet {
     /// An outlet to one cluster.
-    pub(crate) fn new(publisher: Publisher, recorder: Recorder, dirs: Dirs) -> ClusterOutlet {
+    pub(crate) fn new(
+        publisher: Publisher,
+        mirrors: Mirrors,
+        recorder: Recorder,
+        dirs: Dirs,
+    ) -> ClusterOutlet {
         ClusterOutlet {
             publisher,
+            mirrors,
             recorder,
             dirs,
+            forgotten: Arc::default(),
             logs: Mutex::default(),
         }
+    }
+
+    /// Told each time that nothing is left of some pod.
+    pub(crate) fn when_forgotten(&self) -> Arc<Notify> {
+        self.forgotten.clone()
     }
 
     fn logs(&self) -> std::sync::MutexGuard<'_, HashMap<String, PathBuf>> {
@@ -42,7 +59,10 @@ impl Outlet for ClusterOutlet {
         self.logs()
             .entry(uid.to_owned())
             .or_insert_with(|| self.dirs.pod_logs(pod));
-        self.publisher.publish(uid, pod, status, released);
+        match is_static(pod) {
+            true => self.mirrors.publish(pod, status),
+            false => self.publisher.publish(uid, pod, status, released),
+        }
     }
 
     fn event(&self, pod: &Arc<Pod>, event: Event) {
@@ -57,6 +77,8 @@ impl Outlet for ClusterOutlet {
 
     fn forgotten(&self, uid: &str) {
         self.publisher.forget(uid);
+        self.mirrors.forget(uid);
+        self.forgotten.notify_one();
         let Some(folder) = self.logs().remove(uid) else {
             return;
         };

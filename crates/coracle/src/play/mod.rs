@@ -2,7 +2,6 @@
 //! one moment to the next.
 
 mod desired;
-mod folder;
 mod said;
 
 use std::path::{Path, PathBuf};
@@ -14,12 +13,18 @@ use serde::{Deserialize, Serialize};
 use crate::cli::play::Args;
 use crate::cli::{output, stop, user_root};
 use crate::dirs::Dirs;
+use crate::folder::{Folder, Way, sources as of_folder};
 use crate::local::{Options, Session, detach, find, name_of};
 use crate::manifest::{self, Manifest, Problem, Problems, Source};
 use crate::objects::FileObjects;
 use crate::program;
 use desired::Desired;
-use folder::Folder;
+
+/// What a folder is to a session.
+const WAY: Way = Way {
+    read: manifest::read,
+    tell: |what| eprintln!("coracle: {what}"),
+};
 
 /// What a session is to play; a detached one is told it on its standard input.
 #[derive(Debug, Serialize, Deserialize)]
@@ -97,7 +102,7 @@ impl Job {
     fn manifest(&self) -> anyhow::Result<Manifest> {
         let mut sources = self.sources.clone();
         if let Some(folder) = &self.watch {
-            sources.extend(folder::sources(folder)?);
+            sources.extend(of_folder(folder)?);
         }
         let manifest = manifest::read(&sources)?;
         if manifest.pods.is_empty() && self.watch.is_none() {
@@ -142,7 +147,7 @@ impl Job {
                 None => Ok(()),
             };
         };
-        let followed = Folder::follow(folder, self.sources);
+        let followed = Folder::follow(folder, self.sources, WAY);
         let (mut folder, latest) = followed.inspect_err(|_| session.stop_all())?;
         tell(desired.reach(latest.unwrap_or(manifest)).await);
         tokio::spawn(async move {

@@ -214,6 +214,11 @@ impl PodView {
         }
     }
 
+    /// It comes from a file of this node, not from an API server.
+    pub fn is_static(&self) -> bool {
+        rank::is_static(&self.pod)
+    }
+
     /// It was admitted and is not over.
     fn is_active(&self) -> bool {
         let refused = matches!(self.verdict, None | Some(Verdict::Refused { .. }));

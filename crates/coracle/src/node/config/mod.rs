@@ -76,6 +76,8 @@ pub(crate) struct NodeConfig {
     /// The Node's `spec.providerID`; set when it is created.
     #[serde(rename = "providerID")]
     pub(crate) provider_id: Option<String>,
+    /// The folder of static pods, which run whether there is an API server or not.
+    pub(crate) static_pod_path: Option<PathBuf>,
     /// The most pods at once.
     pub(crate) max_pods: u32,
     /// What is kept for the system: `cpu`, `memory`, `ephemeral-storage`.
@@ -166,6 +168,7 @@ impl Default for NodeConfig {
             node_labels: BTreeMap::new(),
             register_with_taints: Vec::new(),
             provider_id: None,
+            static_pod_path: None,
             max_pods: 1000,
             system_reserved: BTreeMap::new(),
             kube_reserved: BTreeMap::new(),
@@ -248,9 +251,13 @@ impl NodeConfig {
 
     /// Every path that a file may have.
     fn resolve(&mut self, folder: &Path) {
+        // The kubelet's own word for no static pods is the empty text.
+        self.static_pod_path
+            .take_if(|path| path.as_os_str().is_empty());
         let paths = [
             &mut self.kubeconfig,
             &mut self.bootstrap_kubeconfig,
+            &mut self.static_pod_path,
             &mut self.tls_cert_file,
             &mut self.tls_private_key_file,
             &mut self.authentication.x509.client_ca_file,
@@ -298,6 +305,7 @@ impl NodeConfig {
         let taints = flags.register_with_taints.map(|taints| taints.0);
         over(&mut self.register_with_taints, taints);
         over(&mut self.provider_id, flags.provider_id.map(Some));
+        over(&mut self.static_pod_path, flags.pod_manifest_path.map(Some));
         over(&mut self.max_pods, flags.max_pods);
         over(&mut self.system_reserved, quantities(flags.system_reserved));
         over(&mut self.kube_reserved, quantities(flags.kube_reserved));

@@ -4,7 +4,6 @@
 /// One that comes to be used goes from here to `NodeConfig`.
 const KUBELETS: &[&str] = &[
     "enableServer",
-    "staticPodPath",
     "podLogsDir",
     "syncFrequency",
     "fileCheckFrequency",
