@@ -10,6 +10,7 @@ mod context;
 mod demo;
 mod e2e;
 mod guests;
+mod mutants;
 mod process;
 mod python;
 mod setup;
@@ -46,6 +47,8 @@ enum Command {
     Check,
     /// Run seeded histories of simulated nodes
     Simulate(test::Simulate),
+    /// Change lifecycle's code here and there, and see whether its tests notice
+    Mutants(mutants::Arguments),
     /// Measure Coracle beside the bare engine, in release
     Bench {
         /// Passed on to the benchmarks
@@ -82,6 +85,7 @@ fn run(command: Command) -> Result<()> {
             check::run(&mut context)?;
         }
         Command::Simulate(arguments) => test::simulate(&context, &arguments)?,
+        Command::Mutants(arguments) => mutants::run(&mut context, &arguments)?,
         Command::Bench { args } => test::bench(&context, &args)?,
     }
     context.finish()

@@ -11,6 +11,9 @@ use crate::process;
 /// The version of cargo-deny that deny.toml is written for.
 const CARGO_DENY: &str = "0.20.2";
 
+/// The version of cargo-mutants whose options and files `mutants.rs` knows.
+const CARGO_MUTANTS: &str = "27.1.0";
+
 /// Installs everything.
 ///
 /// # Errors
@@ -234,23 +237,29 @@ fn from_pypi(context: &Context, language: &str, works: &[&str], what: &str) -> R
 /// # Errors
 /// When it can't be built.
 pub(crate) fn cargo_deny(context: &mut Context) -> Result<()> {
-    let program = cargo_deny_program(context);
-    let version = Command::new(&program).arg("--version").output();
-    let wanted = format!("cargo-deny {CARGO_DENY}");
-    if version.is_ok_and(|o| String::from_utf8_lossy(&o.stdout).trim() == wanted) {
+    cargo_tool(context, "cargo-deny", CARGO_DENY, &["--version"])
+}
+
+/// Installs cargo-mutants into the cache, unless it is there.
+///
+/// # Errors
+/// When it can't be built.
+pub(crate) fn cargo_mutants(context: &mut Context) -> Result<()> {
+    let ask = ["mutants", "--version"];
+    cargo_tool(context, "cargo-mutants", CARGO_MUTANTS, &ask)
+}
+
+/// Installs a program of crates.io into the cache, unless it is there in this version, as it answers to `ask`.
+fn cargo_tool(context: &mut Context, name: &str, version: &str, ask: &[&str]) -> Result<()> {
+    let program = tool(context, name);
+    let found = Command::new(&program).args(ask).output();
+    let wanted = format!("{name} {version}");
+    if found.is_ok_and(|o| String::from_utf8_lossy(&o.stdout).trim() == wanted) {
         return Ok(());
     }
-    context.say(&format!(
-        "cargo-deny {CARGO_DENY}, built once: some minutes"
-    ));
-    let mut install = context.cargo(&[
-        "install",
-        "cargo-deny",
-        "--locked",
-        "--force",
-        "--version",
-        CARGO_DENY,
-    ]);
+    context.say(&format!("{wanted}, built once: some minutes"));
+    let mut install =
+        context.cargo(&["install", name, "--locked", "--force", "--version", version]);
     install
         .arg("--root")
         .arg(context.cache.join("tools"))
@@ -260,14 +269,23 @@ pub(crate) fn cargo_deny(context: &mut Context) -> Result<()> {
         .env("CARGO_PROFILE_RELEASE_LTO", "off");
     process::run(&mut install, "is crates.io reachable?")?;
     if !program.is_file() {
-        bail!("cargo-deny was installed, but not as {}", program.display());
+        bail!("{name} was installed, but not as {}", program.display());
     }
     Ok(())
 }
 
 /// Where [`cargo_deny`] installs it.
 pub(crate) fn cargo_deny_program(context: &Context) -> PathBuf {
-    context.cache.join("tools/bin/cargo-deny")
+    tool(context, "cargo-deny")
+}
+
+/// Where [`cargo_mutants`] installs it.
+pub(crate) fn cargo_mutants_program(context: &Context) -> PathBuf {
+    tool(context, "cargo-mutants")
+}
+
+fn tool(context: &Context, name: &str) -> PathBuf {
+    context.cache.join("tools/bin").join(name)
 }
 
 #[cfg(test)]
