@@ -143,7 +143,10 @@ fn commands_are_probes_and_one_that_lingers_has_failed() {
     let pod = Played::start("exec-lingers", &image, container);
     pod.told("Container main failed liveness probe, will be restarted");
     let said = pod.coracle(&["events", &pod.name]).stdout;
-    assert!(said.contains("Liveness probe failed: command timed out"), "{said}");
+    assert!(
+        said.contains("Liveness probe failed: command timed out"),
+        "{said}"
+    );
     pod.end();
 
     let container = "    livenessProbe: {exec: {command: [tool, exit, '3']}, periodSeconds: 1, timeoutSeconds: 60, failureThreshold: 1}\n";

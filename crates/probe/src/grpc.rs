@@ -13,8 +13,27 @@ use crate::connect::{authority, dial};
 use crate::{MOST, Outcome};
 
 const PATH: &str = "/grpc.health.v1.Health/Check";
-/// `google.rpc.Code`
-const UNIMPLEMENTED: &str = "12";
+/// `google.rpc.Code`, by number, as grpc-go names them.
+const CODES: [&str; 17] = [
+    "OK",
+    "Canceled",
+    "Unknown",
+    "InvalidArgument",
+    "DeadlineExceeded",
+    "NotFound",
+    "AlreadyExists",
+    "PermissionDenied",
+    "ResourceExhausted",
+    "FailedPrecondition",
+    "Aborted",
+    "OutOfRange",
+    UNIMPLEMENTED,
+    "Internal",
+    "Unavailable",
+    "DataLoss",
+    "Unauthenticated",
+];
+const UNIMPLEMENTED: &str = "Unimplemented";
 /// `HealthCheckResponse.ServingStatus`
 const STATUSES: [&str; 4] = ["UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN"];
 /// The one that is well.
@@ -125,35 +144,49 @@ fn put_varint(out: &mut BytesMut, mut value: usize) {
 
 async fn read(answer: Response<Incoming>) -> Result<u64, Trouble> {
     // A refusal comes in the headers alone.
-    failed(answer.headers())?;
+    let refused = failed(answer.headers())?;
     if !answer.status().is_success() {
         return Err(Trouble::Status {
-            code: "Unavailable".to_owned(),
+            code: match answer.status().as_u16() {
+                404 => UNIMPLEMENTED,
+                _ => "Unavailable",
+            }
+            .to_owned(),
             message: format!("unexpected HTTP status code {}", answer.status()),
         });
     }
     let body = Limited::new(answer.into_body(), MOST);
     let collected = body.collect().await.map_err(Trouble::Body)?;
-    if let Some(trailers) = collected.trailers() {
-        failed(trailers)?;
+    let told = match collected.trailers() {
+        Some(trailers) => failed(trailers)?,
+        None => refused,
+    };
+    // An answer that was cut off proves nothing.
+    if !told {
+        return Err(Trouble::Malformed);
     }
     status(&collected.to_bytes()).ok_or(Trouble::Malformed)
 }
 
-fn failed(headers: &HeaderMap) -> Result<(), Trouble> {
+/// Whether a status is told; one that is no success is an error.
+fn failed(headers: &HeaderMap) -> Result<bool, Trouble> {
     let text = |name| {
         let value: Option<&http::HeaderValue> = headers.get(name);
         value
             .and_then(|value| value.to_str().ok())
             .map(str::to_owned)
     };
-    match text("grpc-status").filter(|code| code != "0") {
-        None => Ok(()),
-        Some(code) => Err(Trouble::Status {
-            code,
-            message: text("grpc-message").unwrap_or_default(),
-        }),
+    let Some(code) = text("grpc-status") else {
+        return Ok(false);
+    };
+    if code == "0" {
+        return Ok(true);
     }
+    let name = code.parse().ok().and_then(|code: usize| CODES.get(code));
+    Err(Trouble::Status {
+        code: name.map_or(code, |name| (*name).to_owned()),
+        message: text("grpc-message").unwrap_or_default(),
+    })
 }
 
 /// The first field of a HealthCheckResponse; 0 where it is left out.

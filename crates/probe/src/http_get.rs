@@ -15,8 +15,8 @@ use tokio_rustls::TlsConnector;
 use crate::connect::{authority, dial};
 use crate::{MOST, Outcome, unverified};
 
-/// The beginning of what is said of an answer that is none of a server that is well.
-const STATUS: &str = "HTTP probe failed with statuscode:";
+/// Go's words for a request that takes too long.
+const DEADLINE: &str = "context deadline exceeded (Client.Timeout exceeded while awaiting headers)";
 /// More redirects than this are not followed.
 const REDIRECTS: usize = 10;
 
@@ -76,32 +76,58 @@ enum Trouble {
     Url(String),
 }
 
+impl Trouble {
+    /// What came in answer to TLS is none of its records.
+    fn is_in_the_clear(&self) -> bool {
+        let Trouble::Tls(error) = self else {
+            return false;
+        };
+        let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+        matches!(inner, Some(rustls::Error::InvalidMessage(_)))
+    }
+}
+
 /// Whether the answer's status is 200 to 399, after the redirects to the same host.
 pub async fn http(get: &HttpGet, timeout: Duration) -> Outcome {
-    let url = format!(
-        "{}://{}{}",
-        get.scheme.as_str(),
-        authority(&get.host, get.port),
-        slashed(&get.path)
-    );
+    let url = url(get);
     match tokio::time::timeout(timeout, follow(get, &url)).await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(error)) => Outcome::Failure(format!("Get {url:?}: {error}")),
-        Err(_) => Outcome::Failure(format!(
-            "Get {url:?}: context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
-        )),
+        Err(_) => Outcome::Failure(format!("Get {url:?}: {DEADLINE}")),
     }
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{said}")]
+pub struct NoAnswer {
+    said: String,
+    /// The server was asked by TLS and speaks in the clear.
+    pub in_the_clear: bool,
 }
 
 /// Asks, and takes any answer for a good one.
 ///
 /// # Errors
-/// There is none, in words.
-pub async fn answers(get: &HttpGet, timeout: Duration) -> Result<(), String> {
-    match http(get, timeout).await {
-        Outcome::Failure(said) if !said.starts_with(STATUS) => Err(said),
-        _ => Ok(()),
-    }
+/// There is none.
+pub async fn answers(get: &HttpGet, timeout: Duration) -> Result<(), NoAnswer> {
+    let url = url(get);
+    let (said, in_the_clear) = match tokio::time::timeout(timeout, follow(get, &url)).await {
+        Ok(Ok(_)) => return Ok(()),
+        Ok(Err(error)) => (error.to_string(), error.is_in_the_clear()),
+        Err(_) => (DEADLINE.to_owned(), false),
+    };
+    let said = format!("Get {url:?}: {said}");
+    Err(NoAnswer { said, in_the_clear })
+}
+
+fn url(get: &HttpGet) -> String {
+    format!(
+        "{}://{}{}",
+        get.scheme.as_str(),
+        authority(&get.host, get.port),
+        slashed(&get.path)
+    )
 }
 
 fn slashed(path: &str) -> String {
@@ -113,15 +139,17 @@ fn slashed(path: &str) -> String {
 
 async fn follow(get: &HttpGet, url: &str) -> Result<Outcome, Trouble> {
     let mut target = parsed(url)?;
-    for asked in 0..REDIRECTS {
-        let answer = ask(get, &target, asked == 0).await?;
+    let mut own_host = true;
+    for _ in 0..REDIRECTS {
+        let answer = ask(get, &target, own_host).await?;
         let status = answer.status();
         let next = answer.headers().get(LOCATION).cloned();
         let next = next.filter(|_| matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308));
-        if let Some(next) = next.and_then(|next| joined(&target, &next)) {
+        if let Some((next, here)) = next.and_then(|next| joined(&target, &next)) {
             // A host of its own is not this pod's affair: what it answers proves nothing of it.
             if next.host() == target.host() {
                 target = next;
+                own_host &= here;
                 continue;
             }
             let body = text(answer).await?;
@@ -136,7 +164,9 @@ async fn follow(get: &HttpGet, url: &str) -> Result<Outcome, Trouble> {
                 let said = format!("Probe terminated redirects, Response body: {body}");
                 Ok(Outcome::Warning(said))
             }
-            code => Ok(Outcome::Failure(format!("{STATUS} {code}"))),
+            code => Ok(Outcome::Failure(format!(
+                "HTTP probe failed with statuscode: {code}"
+            ))),
         };
     }
     Err(Trouble::Redirects)
@@ -146,31 +176,31 @@ fn parsed(url: &str) -> Result<Uri, Trouble> {
     url.parse().map_err(|_| Trouble::Url(url.to_owned()))
 }
 
-/// Where a Location leads from here.
-fn joined(from: &Uri, to: &HeaderValue) -> Option<Uri> {
+/// Where a Location leads from here, and whether it only names a path.
+fn joined(from: &Uri, to: &HeaderValue) -> Option<(Uri, bool)> {
     let to = to.to_str().ok()?;
-    let there: Uri = match to.parse() {
-        Ok(uri) => uri,
-        Err(_) => return None,
-    };
+    if let Some(rest) = to.strip_prefix("//") {
+        let there = format!("{}://{rest}", from.scheme_str()?);
+        return Some((there.parse().ok()?, false));
+    }
+    let there = to.parse::<Uri>().ok()?;
     if there.scheme().is_some() {
-        return Some(there);
+        return Some((there, false));
     }
     let base = from.path().rsplit_once('/').map_or("", |(base, _)| base);
     let path = match to.starts_with('/') {
         true => to.to_owned(),
         false => format!("{base}/{to}"),
     };
-    format!("{}://{}{path}", from.scheme_str()?, from.authority()?)
-        .parse()
-        .ok()
+    let there = format!("{}://{}{path}", from.scheme_str()?, from.authority()?);
+    Some((there.parse().ok()?, true))
 }
 
-async fn ask(get: &HttpGet, target: &Uri, first: bool) -> Result<Response<Incoming>, Trouble> {
+async fn ask(get: &HttpGet, target: &Uri, own_host: bool) -> Result<Response<Incoming>, Trouble> {
     let tls = target.scheme_str() == Some("https");
     let host = target.host().unwrap_or_default().to_owned();
     let port = target.port_u16().unwrap_or(if tls { 443 } else { 80 });
-    let request = request(get, target, first)?;
+    let request = request(get, target, own_host)?;
     let stream = dial(&host, port).await?;
     if !tls {
         return send(stream, request).await;
@@ -187,15 +217,15 @@ async fn ask(get: &HttpGet, target: &Uri, first: bool) -> Result<Response<Incomi
     send(stream, request).await
 }
 
-/// The caller's own Host is for the first request alone.
-fn request(get: &HttpGet, target: &Uri, first: bool) -> Result<Request<Empty<Bytes>>, Trouble> {
+/// The caller's own Host goes with the paths of its server, and not with another URL.
+fn request(get: &HttpGet, target: &Uri, own_host: bool) -> Result<Request<Empty<Bytes>>, Trouble> {
     let path = target.path_and_query().map_or("/", |path| path.as_str());
     let mut request = Request::get(path).body(Empty::new())?;
     let headers = request.headers_mut();
     for (name, value) in &get.headers {
         let name: HeaderName = name.parse().map_err(http::Error::from)?;
         let value: HeaderValue = value.parse().map_err(http::Error::from)?;
-        if name != HOST || first {
+        if name != HOST || own_host {
             headers.append(name, value);
         }
     }

@@ -12,7 +12,7 @@ mod unverified;
 use std::time::Duration;
 
 pub use grpc::grpc;
-pub use http_get::{HttpGet, Scheme, answers, http};
+pub use http_get::{HttpGet, NoAnswer, Scheme, answers, http};
 
 /// So much of an answer is read, bytes (`maxRespBodyLength` in `pkg/probe/http`).
 pub const MOST: usize = 10 * 1024;

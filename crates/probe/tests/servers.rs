@@ -211,6 +211,18 @@ async fn who_speaks_something_else_is_not_well() {
     // A hook takes any answer, but none is none.
     assert!(probe::answers(&get(port, "/"), LONG).await.is_err());
     let pages = serve(pages).await;
+    let by_tls = HttpGet {
+        scheme: Scheme::Https,
+        ..get(pages, "/well")
+    };
+    let clear = probe::answers(&by_tls, LONG).await.unwrap_err();
+    assert!(clear.in_the_clear, "{clear}");
+    let closed = HttpGet {
+        scheme: Scheme::Https,
+        ..get(nobody().await, "/")
+    };
+    let refused = probe::answers(&closed, LONG).await.unwrap_err();
+    assert!(!refused.in_the_clear, "{refused}");
     assert!(probe::answers(&get(pages, "/none"), LONG).await.is_ok());
 }
 
@@ -256,8 +268,16 @@ fn health(request: &Request<()>, service: &[u8]) -> Response<Body> {
     let (message, status): (&'static [u8], &'static str) = match service {
         b"" | b"well" => (&[0, 0, 0, 0, 2, 8, 1], "0"),
         b"ill" => (&[0, 0, 0, 0, 2, 8, 2], "0"),
+        b"cut" => (&[0, 0, 0, 0, 2, 8, 1], ""),
         _ => (&[], "5"),
     };
+    if status.is_empty() {
+        let frames = [Ok::<_, Infallible>(Frame::data(Bytes::from_static(
+            message,
+        )))];
+        let body = StreamBody::new(futures::stream::iter(frames));
+        return Response::new(BodyExt::boxed(body));
+    }
     let mut trailers = HeaderMap::new();
     trailers.insert("grpc-status", status.parse().unwrap());
     trailers.insert("grpc-message", "unknown service".parse().unwrap());
@@ -303,10 +323,13 @@ async fn a_service_of_grpc_says_how_it_is() {
         ask("ill").await,
         Outcome::Failure("service unhealthy (responded with \"NOT_SERVING\")".to_owned())
     );
+    // Without the status that ends it, an answer may be half of one.
+    assert!(matches!(ask("cut").await, Outcome::Failure(_)));
     assert_eq!(
         ask("strange").await,
         Outcome::Failure(
-            "error: health rpc probe failed: rpc error: code = 5 desc = unknown service".to_owned()
+            "error: health rpc probe failed: rpc error: code = NotFound desc = unknown service"
+                .to_owned()
         )
     );
 }

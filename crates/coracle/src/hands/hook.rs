@@ -11,13 +11,13 @@ use lifecycle::{Failure, Hook, Output};
 use probe::Scheme;
 
 use super::capture::Captured;
-use super::probe::{command, http_get};
+use super::probe::http_get;
 use super::{Hands, failure};
 
 /// `kube-lifecycle/<major>.<minor>` of the Kubernetes that this node is of.
 const AGENT: &str = "kube-lifecycle/1.36";
-/// A request that nothing else bounds.
-const LONGEST: Duration = Duration::from_secs(30 * 60);
+/// What nothing else bounds, the kubelet does not bound either.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
 impl Hands {
     /// Runs a container's hook.
@@ -74,7 +74,7 @@ impl Hands {
         container: &Container,
         (exec, run): (&ExecAction, u32),
     ) -> Result<(), String> {
-        let words = command(exec, container);
+        let words = exec.command.clone().unwrap_or_default();
         let ran = self.captured(pod, (&container.name, run), words.clone());
         let (error, message) = match ran.await {
             Ok(Captured { code: 0, .. }) => return Ok(()),
@@ -116,15 +116,14 @@ async fn hook_get(
         )
     };
     let mut get = http_get(action, container, ips, AGENT).map_err(failed)?;
-    match probe::answers(&get, bound).await {
-        Err(_) if get.scheme == Scheme::Https => {
-            get.scheme = Scheme::Http;
-            get.headers
-                .retain(|(name, _)| !name.eq_ignore_ascii_case("authorization"));
-            probe::answers(&get, bound).await.map_err(failed)
-        }
-        answered => answered.map_err(failed),
+    let mut answered = probe::answers(&get, bound).await;
+    if answered.as_ref().is_err_and(|why| why.in_the_clear) {
+        get.scheme = Scheme::Http;
+        get.headers
+            .retain(|(name, _)| !name.eq_ignore_ascii_case("authorization"));
+        answered = probe::answers(&get, bound).await;
     }
+    answered.map_err(|why| failed(why.to_string()))
 }
 
 /// `<name>_<namespace>(<uid>)`, as the kubelet's messages have it.

@@ -90,7 +90,7 @@ impl Hands {
         timeout: Duration,
     ) -> Result<Output, Failure> {
         let command = command(exec, container);
-        let word = command.first().cloned().unwrap_or_default();
+        let words = command.join(" ");
         let captured = self.captured(pod, (&container.name, run), command);
         let (outcome, message) = match tokio::time::timeout(timeout, captured).await {
             Ok(Ok(Captured { code: 0, output })) => (Outcome::Success, output),
@@ -98,7 +98,7 @@ impl Hands {
             Ok(Err(error)) => return Err(broken(&error.message)),
             // Dropped with the future, the command's guest is ended.
             Err(_) => {
-                let said = format!("command timed out: {word:?} timed out after {timeout:?}");
+                let said = format!("command timed out: {words:?} timed out after {timeout:?}");
                 (Outcome::Failure, said)
             }
         };
@@ -121,7 +121,7 @@ fn probed(outcome: probe::Outcome) -> Output {
 
 /// The command, with the variables that the Pod itself gives a value
 /// (`ExpandContainerCommandOnlyStatic` in `pkg/kubelet/container/helpers.go`).
-pub(super) fn command(exec: &ExecAction, container: &Container) -> Vec<String> {
+fn command(exec: &ExecAction, container: &Container) -> Vec<String> {
     let lookup = |name: &str| {
         let mut known = container.env.iter().flatten().rev();
         known
