@@ -50,7 +50,7 @@ pub(crate) fn absorb(
     }
     if matches!(memory.run, Run::Running { .. }) {
         hook::post_start(plan, member, memory, ending);
-        probe::follow(plan, member, memory, ending);
+        probe::absorb(plan, member, memory);
     }
 }
 

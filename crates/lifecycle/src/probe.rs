@@ -66,19 +66,23 @@ pub(crate) fn reset(memory: &mut Container) {
     }
 }
 
-/// Takes in results and asks for what is due. `ending`: the pod is; readiness alone goes on then.
-pub(crate) fn follow(
-    plan: &mut Plan<'_>,
-    member: &Member<'_>,
-    memory: &mut Container,
-    ending: bool,
-) {
+/// Takes in results.
+pub(crate) fn absorb(plan: &mut Plan<'_>, member: &Member<'_>, memory: &mut Container) {
     for kind in KINDS {
         if let Some(probe) = spec_of(member, kind) {
-            absorb(plan, member, memory, (kind, probe));
-            if wanted(member, memory, kind, ending) {
-                ask(plan, member, memory, (kind, probe));
-            }
+            take(plan, member, memory, (kind, probe));
+        }
+    }
+}
+
+/// Asks for what is due, once it is decided what is to end. `ending`: the pod is; readiness alone
+/// goes on then.
+pub(crate) fn ask(plan: &mut Plan<'_>, member: &Member<'_>, memory: &mut Container, ending: bool) {
+    for kind in KINDS {
+        if let Some(probe) = spec_of(member, kind)
+            && wanted(member, memory, kind, ending)
+        {
+            ask_one(plan, member, memory, (kind, probe));
         }
     }
 }
@@ -98,7 +102,7 @@ fn wanted(member: &Member<'_>, memory: &Container, kind: ProbeKind, ending: bool
     in_turn && !left_alone && !probing.failed && probing.asked.is_none()
 }
 
-fn ask(
+fn ask_one(
     plan: &mut Plan<'_>,
     member: &Member<'_>,
     memory: &mut Container,
@@ -172,7 +176,7 @@ fn period(probe: &Probe) -> SignedDuration {
     SignedDuration::from_secs(seconds.unwrap_or(PERIOD).into())
 }
 
-fn absorb(
+fn take(
     plan: &mut Plan<'_>,
     member: &Member<'_>,
     memory: &mut Container,

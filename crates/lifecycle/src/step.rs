@@ -96,13 +96,18 @@ fn run(plan: &mut Plan<'_>, memory: &mut Memory) -> bool {
     if !ending && memory.verdict.is_some() {
         terminate::finished(plan, memory);
     }
+    let mut released = false;
     if memory.terminating.is_some() {
-        return terminate::wind_down(plan, memory) && setup::unmake(plan, memory);
-    }
-    if memory.verdict.is_some() {
+        released = terminate::wind_down(plan, memory) && setup::unmake(plan, memory);
+    } else if memory.verdict.is_some() {
         live(plan, memory);
     }
-    false
+    for member in spec::members(plan.pod) {
+        if let Some(container) = memory.containers.get_mut(member.name()) {
+            probe::ask(plan, &member, container, memory.terminating.is_some());
+        }
+    }
+    released
 }
 
 /// Brings every container on whose turn it is.
