@@ -65,6 +65,14 @@ pub(crate) fn probe(
     }
 }
 
+/// Why a container that runs is being ended, if it is.
+pub(crate) fn why(shown: &Shown<'_>, name: &str) -> Option<Cause> {
+    match &shown.memory.containers.get(name)?.run {
+        Run::Running { stop, .. } => stop.as_ref().map(|stop| stop.cause),
+        _ => None,
+    }
+}
+
 /// A hook is the Pod's, and a preStop hook has a bound.
 pub(crate) fn hook(shown: &Shown<'_>, action: &Action, grace: Option<u32>) -> Result<(), Broken> {
     let name = action.key.container.as_deref().unwrap_or_default();

@@ -189,6 +189,12 @@ impl Witness {
                 if action.key.kind == Kind::Exec(Hook::PreStop) {
                     let seen = self.containers.entry(name.to_owned()).or_default();
                     seen.pre_stop = Some(action.key.attempt);
+                    // The end begins with the hook, whether or not the guest lives to see a Stop.
+                    match probing::why(shown, name) {
+                        Some(Cause::SpecChange) => seen.respecified = Some(action.key.attempt),
+                        Some(Cause::Probe(_)) => seen.unhealthy = Some(action.key.attempt),
+                        _ => {}
+                    }
                 }
                 probing::hook(shown, action, *grace_seconds)
             }
