@@ -286,6 +286,7 @@ async fn rights(check: &Check, node: &str, report: &mut Report) {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -311,7 +312,7 @@ mod tests {
 
     #[test]
     fn a_root_folder_that_can_t_be_written_is_a_failure() {
-        let folder = tempfile::tempdir().unwrap_or_else(|error| panic!("{error}"));
+        let folder = tempfile::tempdir().unwrap();
         assert!(writable(&folder.path().join("new")).is_ok());
         let file = folder.path().join("file");
         assert!(std::fs::write(&file, "").is_ok());

@@ -115,7 +115,7 @@ fn files_in_the_order_that_users_expect() {
         let auth = Auth::of_variables(get);
         let shown = |place: &Place| match place {
             Place::File { path, .. } => path.display().to_string(),
-            Place::Text(file) => panic!("{file:?}"),
+            Place::Text(file) => format!("{file:?}"),
         };
         auth.places.iter().map(shown).collect()
     };
