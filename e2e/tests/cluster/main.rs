@@ -8,7 +8,6 @@
 )]
 
 mod bench;
-mod identity;
 mod mirror;
 mod node;
 mod outage;

@@ -250,7 +250,7 @@ fn each_mistake_has_its_place_and_says_what_helps() {
         ),
         (
             container("readinessProbe: {httpGet: {port: web}}"),
-            "Pod web: spec.containers[0].readinessProbe.port: not supported: name one of the container's ports, or give its number",
+            "Pod web: spec.containers[0].readinessProbe.port: \"web\": name one of the container's ports, or give its number",
         ),
         (
             container("ports: [{containerPort: 70000}]"),
