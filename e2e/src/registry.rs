@@ -180,17 +180,7 @@ impl Registry {
     }
 
     fn buildah(&self, arguments: &[&str]) -> Result<String> {
-        let output = with_storage(&mut Command::new("buildah"), self.folder.path())
-            .args(arguments)
-            .output()
-            .context("running buildah: install it (apt-get install buildah)")?;
-        ensure!(
-            output.status.success(),
-            "buildah {} failed: {}",
-            arguments.join(" "),
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
-        Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+        run_buildah(&mut Command::new("buildah"), self.folder.path(), arguments)
     }
 
     async fn listening(&mut self) -> Result<()> {
@@ -219,15 +209,29 @@ impl Registry {
     }
 }
 
-/// buildah with a storage of its own in `folder`.
-pub(crate) fn with_storage<'a>(buildah: &'a mut Command, folder: &Path) -> &'a mut Command {
-    buildah
+/// Runs a buildah with a storage of its own in `folder`. Returns what it printed.
+pub(crate) fn run_buildah(
+    buildah: &mut Command,
+    folder: &Path,
+    arguments: &[&str],
+) -> Result<String> {
+    let output = buildah
         .arg("--root")
         .arg(folder.join("buildah"))
         .arg("--runroot")
         .arg(folder.join("buildah-run"))
         .args(["--storage-driver", "vfs"])
+        .args(arguments)
         .env("BUILDAH_ISOLATION", "chroot")
+        .output()
+        .context("running buildah: install it (apt-get install buildah)")?;
+    ensure!(
+        output.status.success(),
+        "buildah {} failed: {}",
+        arguments.join(" "),
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
 }
 
 /// Makes a compat image of one module in buildah's storage. Gives its name there.

@@ -29,7 +29,7 @@ pub(crate) struct State {
     pub(crate) object: Option<NodeObject>,
     /// What the decisions remember.
     pub(crate) memory: NodeMemory,
-    usage: Option<Usage>,
+    usage: Option<Arc<Usage>>,
     collected: Option<Timestamp>,
     pressures: BTreeSet<Pressure>,
     measuring: bool,
@@ -157,7 +157,7 @@ fn measure(inner: &Arc<Inner>, slots: &[Arc<Slot>], wanted: &Measure) {
         table.node.measuring = false;
         let rest = match measured {
             Ok(usage) => {
-                table.node.usage = Some(Usage { at: begun, ..usage });
+                table.node.usage = Some(Arc::new(Usage { at: begun, ..usage }));
                 (begun.duration_until(now) * PART).max(REST)
             }
             Err(_) => {

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use k8s_openapi::api::core::v1::{Container, LifecycleHandler, Probe};
 use serde::{Deserialize, Serialize};
 
 /// Names one action of one pod. With the pod's UID, which the caller holds, it is unique for ever:
@@ -57,6 +58,30 @@ pub enum Hook {
     PostStart,
     /// lifecycle.preStop
     PreStop,
+}
+
+impl ProbeKind {
+    /// A container's probe of this kind.
+    pub fn probe(self, container: &Container) -> Option<&Probe> {
+        let probe = match self {
+            ProbeKind::Startup => &container.startup_probe,
+            ProbeKind::Liveness => &container.liveness_probe,
+            ProbeKind::Readiness => &container.readiness_probe,
+        };
+        probe.as_ref()
+    }
+}
+
+impl Hook {
+    /// What a container has run at this hook.
+    pub fn handler(self, container: &Container) -> Option<&LifecycleHandler> {
+        let hooks = container.lifecycle.as_ref()?;
+        let handler = match self {
+            Hook::PostStart => &hooks.post_start,
+            Hook::PreStop => &hooks.pre_stop,
+        };
+        handler.as_ref()
+    }
 }
 
 /// `imagePullPolicy`, after its default (`Always` for `:latest` or no tag, else `IfNotPresent`).

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use crate::action::{Cause, Hook, Kind, What};
 use crate::backoff;
 use crate::events::EventKind;
-use crate::memory::{Container, Ended, HookState, Run, Stopping, Waiting};
+use crate::memory::{Container, Ended, HookState, Run, Waiting};
 use crate::observed::{Exit, Failure, Output, Progress, Retry};
 use crate::plan::{Plan, key};
 use crate::pull;
@@ -395,27 +395,10 @@ pub(crate) fn end(
     ended: Ended,
     ending: bool,
 ) {
-    let respecified = matches!(
-        &memory.run,
-        Run::Running {
-            stop: Some(Stopping {
-                cause: Cause::SpecChange,
-                ..
-            }),
-            ..
-        }
-    );
+    let cause = memory.ends_for();
+    let respecified = cause == Some(Cause::SpecChange);
     // Whatever the code that it ended with says: the kubelet decides that with the end itself.
-    let unhealthy = matches!(
-        &memory.run,
-        Run::Running {
-            stop: Some(Stopping {
-                cause: Cause::Probe(_),
-                ..
-            }),
-            ..
-        }
-    ) && member.may_restart(plan.pod);
+    let unhealthy = matches!(cause, Some(Cause::Probe(_))) && member.may_restart(plan.pod);
     let again = !ending && (respecified || unhealthy || member.restarts(plan.pod, ended.exit_code));
     memory.last = memory.ended.replace(ended);
     memory.leftovers.insert(memory.attempt, Some(plan.now));

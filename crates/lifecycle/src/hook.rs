@@ -15,13 +15,7 @@ use crate::time::until;
 
 /// True if the container has a hook of this kind.
 pub(crate) fn has(member: &Member<'_>, hook: Hook) -> bool {
-    let Some(lifecycle) = &member.spec.lifecycle else {
-        return false;
-    };
-    match hook {
-        Hook::PostStart => lifecycle.post_start.is_some(),
-        Hook::PreStop => lifecycle.pre_stop.is_some(),
-    }
+    hook.handler(member.spec).is_some()
 }
 
 /// Brings the postStart hook of a run that has just begun to its end. One that fails ends the run.
@@ -38,7 +32,7 @@ pub(crate) fn post_start(
     match (memory.post_start, plan.fact(&key)) {
         (HookState::Due, None) if !ending => {
             memory.post_start = HookState::Asked;
-            let ips = plan.ips.clone();
+            let ips = plan.ips.to_vec();
             let grace_seconds = None;
             plan.ask(key, What::Exec { ips, grace_seconds });
         }
@@ -56,8 +50,8 @@ pub(crate) fn post_start(
     }
 }
 
-/// Brings the preStop hook to its end, within the grace; true once the guest may be told to end.
-/// `at_once`: there is no time for a hook.
+/// Brings a preStop hook that is not over to its end, within the grace; true once the guest may be
+/// told to end. `at_once`: there is no time for a hook.
 pub(crate) fn pre_stop(
     plan: &mut Plan<'_>,
     member: &Member<'_>,
@@ -65,9 +59,6 @@ pub(crate) fn pre_stop(
     stop: &mut Stopping,
     at_once: bool,
 ) -> bool {
-    if stop.pre_stop.is_over() {
-        return true;
-    }
     let key = key(member, attempt, Kind::Exec(Hook::PreStop));
     let fact = plan.fact(&key);
     if at_once || stop.until <= plan.now {
@@ -79,7 +70,7 @@ pub(crate) fn pre_stop(
         None => {
             stop.pre_stop = HookState::Asked;
             let grace_seconds = Some(until(plan.now, stop.until));
-            let ips = plan.ips.clone();
+            let ips = plan.ips.to_vec();
             plan.wake(stop.until);
             plan.ask(key, What::Exec { ips, grace_seconds });
             return false;

@@ -40,5 +40,6 @@ pub use observed::{
     Eviction, Exit, ExitKind, Failure, Image, Observed, Outcome, Output, Progress, Retry, Verdict,
 };
 pub use resources::{Costs, Resources};
+pub use spec::display;
 pub use step::{Step, step};
 pub use unsupported::{Unsupported, unsupported};

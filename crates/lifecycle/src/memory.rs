@@ -229,6 +229,14 @@ pub struct Container {
 }
 
 impl Container {
+    /// Why the current run is being ended, if it runs and is.
+    pub fn ends_for(&self) -> Option<Cause> {
+        match &self.run {
+            Run::Running { stop, .. } => stop.as_ref().map(|stop| stop.cause),
+            _ => None,
+        }
+    }
+
     /// As [`Memory::same_checkpoint`].
     fn same_checkpoint(&self, other: &Container) -> bool {
         let Container {

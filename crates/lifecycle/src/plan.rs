@@ -17,7 +17,7 @@ pub(crate) struct Plan<'a> {
     pub(crate) observed: &'a Observed,
     pub(crate) now: Timestamp,
     /// The pod's addresses, as they were before this step.
-    pub(crate) ips: Vec<IpAddr>,
+    pub(crate) ips: &'a [IpAddr],
     /// The agent was started after the pod was first seen.
     pub(crate) adopted: bool,
     pub(crate) actions: Vec<Action>,
@@ -28,7 +28,7 @@ pub(crate) struct Plan<'a> {
 impl<'a> Plan<'a> {
     pub(crate) fn new(
         pod: &'a Pod,
-        memory: &Memory,
+        memory: &'a Memory,
         observed: &'a Observed,
         now: Timestamp,
     ) -> Plan<'a> {
@@ -36,7 +36,7 @@ impl<'a> Plan<'a> {
             pod,
             observed,
             now,
-            ips: memory.ips.clone(),
+            ips: &memory.ips,
             adopted: memory.adopted,
             actions: Vec::new(),
             events: Vec::new(),

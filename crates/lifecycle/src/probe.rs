@@ -32,13 +32,8 @@ const SUCCESSES: i32 = 1;
 
 /// A container's probe of a kind, if it has one. Init containers that run to their end have none.
 pub(crate) fn spec_of<'a>(member: &Member<'a>, kind: ProbeKind) -> Option<&'a Probe> {
-    let spec = member.spec;
-    let probe = match kind {
-        ProbeKind::Startup => &spec.startup_probe,
-        ProbeKind::Liveness => &spec.liveness_probe,
-        ProbeKind::Readiness => &spec.readiness_probe,
-    };
-    probe.as_ref().filter(|_| member.role != Role::Init)
+    kind.probe(member.spec)
+        .filter(|_| member.role != Role::Init)
 }
 
 /// `started`: it runs, its postStart hook is done, and its startup probe, if any, has succeeded.
@@ -130,7 +125,7 @@ fn ask_one(
     probing.asked = Some(probing.next);
     probing.next = probing.next.wrapping_add(1);
     probing.due = Some(next(begin, period(probe), plan.now));
-    let ips = plan.ips.clone();
+    let ips = plan.ips.to_vec();
     plan.ask(key, What::Probe { run, ips });
 }
 

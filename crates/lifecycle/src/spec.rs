@@ -157,7 +157,7 @@ pub(crate) fn grace(pod: &Pod) -> i64 {
 }
 
 /// `<name>_<namespace>(<uid>)`, as the kubelet's messages have it.
-pub(crate) fn display(pod: &Pod) -> String {
+pub fn display(pod: &Pod) -> String {
     let meta = &pod.metadata;
     format!(
         "{}_{}({})",

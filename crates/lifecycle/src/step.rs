@@ -43,8 +43,8 @@ pub struct Step {
 /// and Release, which end what has an attempt, under the same key once its failure was forgotten.
 /// Each of them must be safe to execute again after an agent died with it in flight.
 pub fn step(pod: &Pod, memory: &Memory, observed: &Observed, now: Timestamp) -> Step {
+    let mut plan = Plan::new(pod, memory, observed, now);
     let mut memory = memory.clone();
-    let mut plan = Plan::new(pod, &memory, observed, now);
     if memory.start_time.is_none() {
         seed::seed(&mut memory, pod, now);
     }

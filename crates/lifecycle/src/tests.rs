@@ -166,14 +166,20 @@ impl World {
 
     /// Steps and lets everything succeed, until nothing is asked for. Stops exit with 143.
     pub(super) fn settle(&mut self) {
+        let held = self.settle_but(|_| false);
+        assert_eq!(held, []);
+    }
+
+    /// As [`World::settle`], but that these are not answered. Gives those under way then.
+    pub(super) fn settle_but(&mut self, held: impl Fn(Kind) -> bool) -> Vec<Key> {
         for _ in 0..50 {
-            let flying: Vec<Key> = self
+            let flying = self
                 .observed
                 .actions
                 .iter()
                 .filter(|(_, progress)| matches!(progress, Progress::InFlight { .. }))
-                .map(|(key, _)| key.clone())
-                .collect();
+                .map(|(key, _)| key.clone());
+            let (held, flying): (Vec<Key>, Vec<Key>) = flying.partition(|key| held(key.kind));
             for key in &flying {
                 let run = (key.container.clone().unwrap_or_default(), key.attempt);
                 if key.kind == Kind::Stop && !self.observed.exits.contains_key(&run) {
@@ -182,7 +188,7 @@ impl World {
                 self.succeed(key.clone());
             }
             if self.step().is_empty() && flying.is_empty() {
-                return;
+                return held;
             }
         }
         panic!("does not settle: {:?}", self.last.actions);

@@ -4,6 +4,7 @@
 //! Must not know: what is true of the machine; it is told.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use agent::{Effects, Guest, Ledger, Ticket, Turn};
 use jiff::Timestamp;
@@ -45,7 +46,7 @@ pub(crate) struct Node {
     pub(crate) save_failures: u32,
     pub(crate) shutdown: Option<Vec<Period>>,
     /// What was measured of the machine last, and when its calls were done.
-    usage: Option<Usage>,
+    usage: Option<Arc<Usage>>,
     collected: Option<Timestamp>,
     measuring: bool,
     /// What the node's decisions remember; it goes with the agent.
@@ -807,7 +808,7 @@ impl World<'_> {
 
     pub(crate) fn measured(&mut self, usage: Usage) -> Result<(), Broken> {
         self.node.measuring = false;
-        self.node.usage = Some(usage);
+        self.node.usage = Some(Arc::new(usage));
         self.judge()
     }
 

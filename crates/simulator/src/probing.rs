@@ -11,12 +11,7 @@ use crate::rules::{Broken, Shown, broken, member};
 
 fn spec_of(pod: &Pod, name: &str, kind: ProbeKind) -> Result<Option<Probe>, Broken> {
     let (container, _) = member(pod, name)?;
-    let probe = match kind {
-        ProbeKind::Startup => &container.startup_probe,
-        ProbeKind::Liveness => &container.liveness_probe,
-        ProbeKind::Readiness => &container.readiness_probe,
-    };
-    Ok(probe.clone())
+    Ok(kind.probe(container).cloned())
 }
 
 /// A run that is known to run is probed, by a probe that the Pod has, not before its time, and none but
@@ -65,23 +60,14 @@ pub(crate) fn probe(
     }
 }
 
-/// Why a container that runs is being ended, if it is.
-pub(crate) fn why(shown: &Shown<'_>, name: &str) -> Option<Cause> {
-    match &shown.memory.containers.get(name)?.run {
-        Run::Running { stop, .. } => stop.as_ref().map(|stop| stop.cause),
-        _ => None,
-    }
-}
-
 /// A hook is the Pod's, and a preStop hook has a bound.
 pub(crate) fn hook(shown: &Shown<'_>, action: &Action, grace: Option<u32>) -> Result<(), Broken> {
     let name = action.key.container.as_deref().unwrap_or_default();
     let (container, _) = member(shown.pod, name)?;
-    let hooks = container.lifecycle.as_ref();
     let known = match action.key.kind {
-        Kind::Exec(Hook::PostStart) => hooks.is_some_and(|hooks| hooks.post_start.is_some()),
-        Kind::Exec(Hook::PreStop) => {
-            hooks.is_some_and(|hooks| hooks.pre_stop.is_some()) && grace.is_some_and(|s| s > 0)
+        Kind::Exec(hook) => {
+            let bounded = hook == Hook::PostStart || grace.is_some_and(|seconds| seconds > 0);
+            bounded && hook.handler(container).is_some()
         }
         _ => false,
     };
@@ -100,10 +86,7 @@ pub(crate) fn hook(shown: &Shown<'_>, action: &Action, grace: Option<u32>) -> Re
 /// A guest is stopped after its preStop hook was asked for, unless there is no time for one.
 pub(crate) fn after_pre_stop(shown: &Shown<'_>, name: &str, asked: bool) -> Result<(), Broken> {
     let (container, _) = member(shown.pod, name)?;
-    let hooked = container
-        .lifecycle
-        .as_ref()
-        .is_some_and(|hooks| hooks.pre_stop.is_some());
+    let hooked = Hook::PreStop.handler(container).is_some();
     let no_time = shown
         .memory
         .terminating
@@ -132,10 +115,7 @@ pub(crate) fn alone(
     let (container, _) = member(shown.pod, name)?;
     let allowed = match cause {
         Cause::SpecChange => true,
-        Cause::PostStart => container
-            .lifecycle
-            .as_ref()
-            .is_some_and(|hooks| hooks.post_start.is_some()),
+        Cause::PostStart => Hook::PostStart.handler(container).is_some(),
         Cause::Probe(kind) => {
             let most = spec_of(shown.pod, name, kind)?.and_then(|probe| probe.failure_threshold);
             let found = machine

@@ -190,7 +190,8 @@ impl Witness {
                     let seen = self.containers.entry(name.to_owned()).or_default();
                     seen.pre_stop = Some(action.key.attempt);
                     // The end begins with the hook, whether or not the guest lives to see a Stop.
-                    match probing::why(shown, name) {
+                    let known = shown.memory.containers.get(name);
+                    match known.and_then(|one| one.ends_for()) {
                         Some(Cause::SpecChange) => seen.respecified = Some(action.key.attempt),
                         Some(Cause::Probe(_)) => seen.unhealthy = Some(action.key.attempt),
                         _ => {}

@@ -18,7 +18,7 @@ pub(super) struct Fabric {
 }
 
 impl Fabric {
-    pub(super) fn new(dir: &Path) -> Result<Fabric> {
+    pub(super) async fn new(dir: &Path) -> Result<Fabric> {
         let begun = dir.join("fabric.begun");
         let mut command = Command::new("unshare");
         command
@@ -26,7 +26,7 @@ impl Fabric {
             .arg(r#"echo > "$0"; exec sleep infinity"#)
             .arg(&begun);
         let process = Process::start(command, &dir.join("fabric.log"))?;
-        await_file(&begun)?;
+        ensure!(await_file(&begun).await, "no network namespace was made");
         let fabric = Fabric { process };
         let pid = fabric.pid();
         ip(pid, &["link", "set", "lo", "up"])?;

@@ -46,10 +46,7 @@ impl Host {
             .arg(&dir);
         let process = Process::start(command, &dir.join("init.log"))?;
         let (ready, log) = (dir.join("ready"), dir.join("init.log"));
-        if poll(PATIENCE, || async { ready.exists().then_some(()) })
-            .await
-            .is_none()
-        {
+        if !await_file(&ready).await {
             let said = std::fs::read_to_string(log).unwrap_or_default();
             bail!("the host {name} was not set up: {said}");
         }
@@ -136,16 +133,10 @@ impl Host {
     }
 }
 
-/// Waits for a file that another process makes.
-pub(super) fn await_file(path: &Path) -> Result<()> {
-    let end = std::time::Instant::now() + PATIENCE;
-    while !path.exists() {
-        if std::time::Instant::now() > end {
-            bail!("{} did not come", path.display());
-        }
-        std::thread::yield_now();
-    }
-    Ok(())
+/// Waits for a file that another process makes; false if it does not come.
+pub(super) async fn await_file(path: &Path) -> bool {
+    let there = poll(PATIENCE, || async { path.exists().then_some(()) });
+    there.await.is_some()
 }
 
 /// The one child of a process.

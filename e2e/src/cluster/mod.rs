@@ -91,7 +91,7 @@ impl Cluster {
         let folder = Folder::new()?;
         let images = Images::build(&programs, folder.path())?;
         let pki = Pki::with_addresses(&folder.path().join("pki"), &[FIRST_HOST, "10.96.0.1"])?;
-        let fabric = Fabric::new(folder.path())?;
+        let fabric = Fabric::new(folder.path()).await?;
         let mut cluster = Cluster {
             processes: Vec::new(),
             hosts: Vec::new(),

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 use super::{Cluster, PATIENCE};
 use crate::child::poll;
@@ -57,16 +57,6 @@ impl Cluster {
 
     fn buildah(&self, arguments: &[&str]) -> Result<String> {
         let mut command = self.host(0)?.in_network(Path::new("buildah"));
-        let output = registry::with_storage(&mut command, &self.dir().join("registry"))
-            .args(arguments)
-            .output()
-            .context("running buildah")?;
-        ensure!(
-            output.status.success(),
-            "buildah {} failed: {}",
-            arguments.join(" "),
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
-        Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+        registry::run_buildah(&mut command, &self.dir().join("registry"), arguments)
     }
 }

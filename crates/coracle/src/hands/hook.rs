@@ -6,8 +6,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Container, ExecAction, HTTPGetAction, LifecycleHandler, Pod};
-use lifecycle::{Failure, Hook, Output};
+use k8s_openapi::api::core::v1::{Container, ExecAction, HTTPGetAction, Pod};
+use lifecycle::{Failure, Hook, Output, display};
 use probe::Scheme;
 
 use super::capture::Captured;
@@ -53,7 +53,7 @@ impl Hands {
         (ips, bound): (&[IpAddr], Duration),
     ) -> Result<(), String> {
         let container = super::container(pod, name).ok_or("no such container")?;
-        let handler = handler(container, hook).ok_or("no such hook")?;
+        let handler = hook.handler(container).ok_or("no such hook")?;
         if let Some(exec) = &handler.exec {
             return self.hook_exec(pod, container, (exec, run)).await;
         }
@@ -92,14 +92,6 @@ impl Hands {
     }
 }
 
-fn handler(container: &Container, hook: Hook) -> Option<&LifecycleHandler> {
-    let lifecycle = container.lifecycle.as_ref()?;
-    match hook {
-        Hook::PostStart => lifecycle.post_start.as_ref(),
-        Hook::PreStop => lifecycle.pre_stop.as_ref(),
-    }
-}
-
 /// Whatever is answered is well; a server of no TLS is asked again without.
 async fn hook_get(
     pod: &Pod,
@@ -124,15 +116,4 @@ async fn hook_get(
         answered = probe::answers(&get, bound).await;
     }
     answered.map_err(|why| failed(why.to_string()))
-}
-
-/// `<name>_<namespace>(<uid>)`, as the kubelet's messages have it.
-fn display(pod: &Pod) -> String {
-    let meta = &pod.metadata;
-    format!(
-        "{}_{}({})",
-        meta.name.as_deref().unwrap_or_default(),
-        meta.namespace.as_deref().unwrap_or_default(),
-        meta.uid.as_deref().unwrap_or_default()
-    )
 }

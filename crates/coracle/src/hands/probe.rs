@@ -34,13 +34,10 @@ impl Hands {
         ips: &[IpAddr],
     ) -> Result<Output, Failure> {
         let container = super::container(pod, name).ok_or_else(|| broken("no such container"))?;
-        let spec = match kind {
-            ProbeKind::Startup => &container.startup_probe,
-            ProbeKind::Liveness => &container.liveness_probe,
-            ProbeKind::Readiness => &container.readiness_probe,
-        };
         // It was taken out of the Pod meanwhile, which the API server does not allow.
-        let spec = spec.as_ref().ok_or_else(|| broken("no such probe"))?;
+        let spec = kind
+            .probe(container)
+            .ok_or_else(|| broken("no such probe"))?;
         let mut tries = 1;
         loop {
             let asked = self.probe_once(pod, container, (spec, run), ips).await;

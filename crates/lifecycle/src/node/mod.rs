@@ -55,8 +55,8 @@ pub struct NodeView {
     pub shutdown: Option<Vec<Period>>,
     /// What it holds to.
     pub policy: Policy,
-    /// The latest measurement.
-    pub usage: Option<Usage>,
+    /// The latest measurement. Shared: it has an entry a pod, and each decision is shown it.
+    pub usage: Option<Arc<Usage>>,
     /// When the latest [`Call`]s were done, whether or not they helped.
     pub collected: Option<Timestamp>,
     /// What the step before this one has remembered.

@@ -16,28 +16,7 @@ fn hooked(lifecycle: &str) -> World {
 
 /// Lets everything succeed but hooks. Gives those under way then.
 fn go_on(world: &mut World) -> Vec<Key> {
-    for _ in 0..50 {
-        let flying: Vec<Key> = world
-            .observed
-            .actions
-            .iter()
-            .filter(|(_, progress)| matches!(progress, Progress::InFlight { .. }))
-            .map(|(key, _)| key.clone())
-            .collect();
-        let (hooks, others): (Vec<Key>, Vec<Key>) = flying
-            .into_iter()
-            .partition(|key| matches!(key.kind, Kind::Exec(_)));
-        for key in &others {
-            if key.kind == Kind::Stop {
-                world.exit(key.container.as_deref().unwrap(), key.attempt, 143);
-            }
-            world.succeed(key.clone());
-        }
-        if world.step().is_empty() && others.is_empty() {
-            return hooks;
-        }
-    }
-    panic!("does not settle");
+    world.settle_but(|kind| matches!(kind, Kind::Exec(_)))
 }
 
 fn delete(world: &mut World, grace: i64) {

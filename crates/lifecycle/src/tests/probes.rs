@@ -10,31 +10,9 @@ fn probed(container: &str) -> World {
     ))
 }
 
-/// A step that lets everything but probes succeed, until nothing else is asked for. Gives the probes that
-/// are under way then.
+/// Lets everything succeed but probes. Gives those under way then.
 fn go_on(world: &mut World) -> Vec<Key> {
-    for _ in 0..50 {
-        let flying: Vec<Key> = world
-            .observed
-            .actions
-            .iter()
-            .filter(|(_, progress)| matches!(progress, Progress::InFlight { .. }))
-            .map(|(key, _)| key.clone())
-            .collect();
-        let (probes, others): (Vec<Key>, Vec<Key>) = flying
-            .into_iter()
-            .partition(|key| matches!(key.kind, Kind::Probe(_)));
-        for key in &others {
-            if key.kind == Kind::Stop {
-                world.exit(key.container.as_deref().unwrap(), key.attempt, 143);
-            }
-            world.succeed(key.clone());
-        }
-        if world.step().is_empty() && others.is_empty() {
-            return probes;
-        }
-    }
-    panic!("does not settle");
+    world.settle_but(|kind| matches!(kind, Kind::Probe(_)))
 }
 
 /// Lets time pass until something is due, and goes on.

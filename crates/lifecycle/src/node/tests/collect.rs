@@ -1,5 +1,7 @@
 //! Which images go.
 
+use std::sync::Arc;
+
 use super::*;
 use jiff::SignedDuration;
 
@@ -34,12 +36,12 @@ impl Store {
             capacity: 1000,
             available,
         };
-        self.0.usage = Some(Usage {
+        self.0.usage = Some(Arc::new(Usage {
             at: at(minutes),
             levels: [(Signal::ImageFsAvailable, level)].into(),
             images: Some(images.to_vec()),
             ..Usage::default()
-        });
+        }));
         let step = step(&self.0, at(minutes));
         self.0.memory = step.memory.clone();
         step
@@ -128,11 +130,7 @@ fn what_nobody_used_for_too_long_goes_whatever_is_free() {
 fn a_disk_without_a_size_is_told_and_without_a_policy_nothing_goes() {
     let mut store = Store::new();
     store.listed(0, 0, &[]);
-    store
-        .0
-        .usage
-        .as_mut()
-        .unwrap()
+    Arc::make_mut(store.0.usage.as_mut().unwrap())
         .levels
         .values_mut()
         .for_each(|it| it.capacity = 0);

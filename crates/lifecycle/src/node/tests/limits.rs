@@ -1,5 +1,7 @@
 //! Pods that pass their own limits of local storage.
 
+use std::sync::Arc;
+
 use super::*;
 use crate::observed::Eviction;
 
@@ -29,10 +31,10 @@ fn said(json: &str, [root, logs, v, w]: [u64; 4], looked: bool) -> Option<String
     };
     let view = NodeView {
         pods: vec![admitted(with("p", 1, json))],
-        usage: Some(Usage {
+        usage: Some(Arc::new(Usage {
             pods: [("p".to_owned(), own)].into(),
             ..Usage::default()
-        }),
+        })),
         ..NodeView::default()
     };
     let step = step(&view, Timestamp::UNIX_EPOCH);

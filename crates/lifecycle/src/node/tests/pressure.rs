@@ -1,5 +1,7 @@
 //! What the node is short of: thresholds, conditions, who has to go, in whose words.
 
+use std::sync::Arc;
+
 use super::*;
 use crate::observed::Eviction;
 use jiff::SignedDuration;
@@ -52,14 +54,14 @@ impl Node {
                 thresholds,
                 ..Policy::default()
             },
-            usage: Some(usage),
+            usage: Some(Arc::new(usage)),
             ..NodeView::default()
         })
     }
 
     /// A measurement: of each signal what is available of 1000.
     fn measured(&mut self, seconds: i64, levels: &[(Signal, u64)]) -> NodeStep {
-        let usage = self.0.usage.as_mut().unwrap();
+        let usage = Arc::make_mut(self.0.usage.as_mut().unwrap());
         usage.at = at(seconds);
         let level = |available| Level {
             capacity: 1000,
@@ -220,7 +222,7 @@ fn what_is_measured_is_looked_at_once() {
     let mut node = Node::new(vec![hard()], vec![(asks("a", "", 0), uses(500))]);
     let soon = node.memory(0, 500).measure.unwrap();
     assert_eq!((soon.at, soon.disk.len(), soon.images), (at(10), 0, false));
-    node.0.usage.as_mut().unwrap().levels.clear();
+    Arc::make_mut(node.0.usage.as_mut().unwrap()).levels.clear();
     assert!(going(&node.memory(10, 99)) == [("a", 1)]);
     let before = node.0.memory.clone();
     node.step(12);
@@ -309,7 +311,8 @@ fn for_a_disk_what_nobody_uses_goes_before_a_pod_does() {
         (at(0), 2, true)
     );
     assert!(first.calls.is_empty() && first.events.is_empty());
-    node.0.usage.as_mut().unwrap().images = Some(vec![image("had", true), image("free", false)]);
+    Arc::make_mut(node.0.usage.as_mut().unwrap()).images =
+        Some(vec![image("had", true), image("free", false)]);
     node.measured(1, &full);
     assert_eq!(node.0.memory.sentences.len(), 0);
     // Both were seen just now: nothing may go but what is left of containers.
@@ -341,7 +344,7 @@ fn a_pod_whose_disk_was_not_looked_at_is_looked_at_first() {
     let pods = vec![(asks("a", "", 0), PodUsage::default())];
     let mut node = Node::new(vec![of_disk], pods);
     let full = [(Signal::NodeFsAvailable, 99)];
-    node.0.usage.as_mut().unwrap().images = Some(Vec::new());
+    Arc::make_mut(node.0.usage.as_mut().unwrap()).images = Some(Vec::new());
     node.measured(0, &full);
     node.collected(1);
     let step = node.measured(2, &full);
