@@ -96,8 +96,8 @@ fn a_published_server_answers_until_it_ends() {
 #[test]
 fn a_port_that_is_taken_is_named_before_anything_starts() {
     let Some(module) = guest() else { return };
-    let host = free();
-    let _taken = TcpListener::bind(host).unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = taken.local_addr().unwrap();
     let published = format!("{host}:80");
     let ended = start(&["-p", &published], &module, &["self"]).end();
     ended.refuses(&[

@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use lifecycle::Resources;
 use lifecycle::node::{Policy, Signal};
 
@@ -216,6 +217,8 @@ fn pod(seed: u64, id: u32, chance: &mut Chance) -> Pod {
             active_deadline_seconds: chance.percent(10).then(|| chance.between(1, 90)),
             node_name: Some("node".to_owned()),
             priority,
+            // The API server takes a priority from its class alone; this is that class's.
+            priority_class_name: priority.map(|_| "system-cluster-critical".to_owned()),
             ..PodSpec::default()
         }),
         // As the API server and the scheduler leave it.
@@ -265,7 +268,10 @@ fn container(name: String, chance: &mut Chance) -> Container {
 /// `counts`: it may ask for more than one success in a row, which only readiness may.
 fn probe(chance: &mut Chance, counts: bool) -> Probe {
     Probe {
-        tcp_socket: Some(TCPSocketAction::default()),
+        tcp_socket: Some(TCPSocketAction {
+            port: IntOrString::Int(80),
+            ..TCPSocketAction::default()
+        }),
         initial_delay_seconds: Some(chance.pick([0, 0, 1, 20], 0)),
         period_seconds: Some(chance.pick([2, 10, 10, 60], 10)),
         timeout_seconds: Some(1),
@@ -279,7 +285,9 @@ fn probe(chance: &mut Chance, counts: bool) -> Probe {
 
 fn lifecycle(chance: &mut Chance) -> Lifecycle {
     let handler = || LifecycleHandler {
-        exec: Some(ExecAction::default()),
+        exec: Some(ExecAction {
+            command: Some(vec!["true".to_owned()]),
+        }),
         ..LifecycleHandler::default()
     };
     let which = chance.below(3);
