@@ -58,7 +58,11 @@ async fn print(text: &str) {
     let (mut to, from) = wit_stream::new();
     let done = stdout::write_via_stream(from);
     let left = to.write_all(text.as_bytes().to_vec()).await;
-    assert!(left.is_empty(), "standard output took all but {} bytes", left.len());
+    assert!(
+        left.is_empty(),
+        "standard output took all but {} bytes",
+        left.len()
+    );
     drop(to);
     done.await.expect("standard output failed");
 }
@@ -150,7 +154,12 @@ async fn files(dir: &str) -> Result<String, ErrorCode> {
     root.symlink_at("/a-link".to_owned(), path("link")).await?;
     let folder = open(&root, dir, false).await?;
     let (entries, ended) = folder.read_directory();
-    let mut names: Vec<String> = entries.collect().await.into_iter().map(|e| e.name).collect();
+    let mut names: Vec<String> = entries
+        .collect()
+        .await
+        .into_iter()
+        .map(|e| e.name)
+        .collect();
     ended.await?;
     names.sort();
     lines += &format!("entries {}\n", names.join(" "));
