@@ -75,11 +75,13 @@ pub(crate) async fn serve<S: Service>(
     listener: UnixListener,
     until: impl Future<Output = ()>,
 ) {
-    let (close, mut is_closed) = watch::channel(false);
+    let (close, mut is_closed) = watch::channel(Ending::No);
     let mut connections = JoinSet::new();
     tokio::pin!(until);
     loop {
         tokio::select! {
+            biased;
+            () = until_closed(&mut is_closed) => break,
             accepted = listener.accept() => match accepted {
                 Ok((socket, _)) => {
                     let connection = connect(Arc::clone(&service), socket, close.clone());
@@ -92,15 +94,15 @@ pub(crate) async fn serve<S: Service>(
                 }
             },
             Some(_) = connections.join_next() => {}
-            () = until_closed(&mut is_closed) => break,
             () = &mut until => {
                 service.shutdown().await;
-                close.send_replace(true);
+                close.send_replace(Ending::Asked);
                 break;
             }
         }
     }
     drop(listener);
+    close.send_replace(Ending::Unlistening);
     let flushed = tokio::time::timeout(PATIENCE, async {
         while connections.join_next().await.is_some() {}
     });
@@ -109,12 +111,36 @@ pub(crate) async fn serve<S: Service>(
     }
 }
 
-/// Resolves when the server closes; its end means the same.
-async fn until_closed(closed: &mut watch::Receiver<bool>) {
-    let _ = closed.wait_for(|closed| *closed).await;
+/// How far a server is with its end. A shutdown is answered when nobody can connect any more, so that
+/// whoever looks for a guest host after the answer does not find this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Ending {
+    No,
+    Asked,
+    Unlistening,
 }
 
-async fn connect<S: Service>(service: Arc<S>, socket: UnixStream, close: watch::Sender<bool>) {
+/// Resolves when the server closes; its end means the same.
+async fn until_closed(closed: &mut watch::Receiver<Ending>) {
+    let _ = closed.wait_for(|ending| *ending >= Ending::Asked).await;
+}
+
+/// Has the server end, and resolves when nobody can connect to it any more.
+async fn unlisten(close: &watch::Sender<Ending>) {
+    close.send_if_modified(|ending| {
+        let first = *ending == Ending::No;
+        if first {
+            *ending = Ending::Asked;
+        }
+        first
+    });
+    let mut closed = close.subscribe();
+    let _ = closed
+        .wait_for(|ending| *ending == Ending::Unlistening)
+        .await;
+}
+
+async fn connect<S: Service>(service: Arc<S>, socket: UnixStream, close: watch::Sender<Ending>) {
     if let Err(error) = check_peer(&socket) {
         tracing::warn!(%error, "a peer of the guest host was turned away");
         return;
@@ -134,8 +160,9 @@ async fn connect<S: Service>(service: Arc<S>, socket: UnixStream, close: watch::
     let writing = write_all(&socket, outgoing);
     let reading = async {
         tokio::select! {
-            read = connection.read(reader) => read,
+            biased;
             () = until_closed(&mut closed) => Ok(()),
+            read = connection.read(reader) => read,
         }
     };
     // When reading ends nobody sends any more but the calls that are left, and so writing ends; when
@@ -170,7 +197,7 @@ fn check_peer(socket: &UnixStream) -> io::Result<()> {
 struct Connection<S> {
     service: Arc<S>,
     send: mpsc::UnboundedSender<Outgoing>,
-    close: watch::Sender<bool>,
+    close: watch::Sender<Ending>,
     calls: Arc<Semaphore>,
     subscriptions: HashMap<u64, AbortHandle>,
     execs: HashMap<u64, AbortHandle>,
@@ -178,7 +205,7 @@ struct Connection<S> {
 
 impl<S> Drop for Connection<S> {
     fn drop(&mut self) {
-        if *self.close.borrow() {
+        if *self.close.borrow() >= Ending::Asked {
             // They tell the last ends, and stop by themselves.
             return;
         }
@@ -233,11 +260,10 @@ impl<S: Service> Connection<S> {
                 tokio::spawn(async move {
                     let last = call == Call::Shutdown;
                     let answer = execute(&*service, call, frame).await;
-                    send_answer(&send, id, &answer, permit);
-                    drop(send);
                     if last {
-                        close.send_replace(true);
+                        unlisten(&close).await;
                     }
+                    send_answer(&send, id, &answer, permit);
                 });
             }
         }

@@ -146,3 +146,23 @@ async fn a_protocol_too_far_away_is_a_clear_error() {
     };
     assert_eq!(theirs, "7 to 9 (version 7.0.0)");
 }
+
+#[tokio::test]
+async fn a_shutdown_is_answered_when_nobody_can_connect_any_more() {
+    for _ in 0..20 {
+        let folder = Folder::new();
+        let path = server(&folder);
+        let (one, two) = tokio::join!(UnixStream::connect(&path), UnixStream::connect(&path));
+        let one = Remote::over(one.unwrap()).await.unwrap();
+        let two = Remote::over(two.unwrap()).await.unwrap();
+        let (first, second) = tokio::join!(one.shutdown(), two.shutdown());
+        first.unwrap();
+        // The other call may have come when the connections were closed already.
+        assert!(
+            matches!(second, Ok(()) | Err(HostError::Gone(_))),
+            "{second:?}"
+        );
+        let refused = UnixStream::connect(&path).await.unwrap_err();
+        assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    }
+}
