@@ -67,6 +67,16 @@ pub enum Error {
         /// The platforms it has.
         available: Vec<String>,
     },
+    /// An image that is not for the platform that was asked for.
+    #[error("image {image} is not for {asked}, but for {}: leave the platform out to take what there is", available.join(", "))]
+    OtherPlatform {
+        /// The image.
+        image: String,
+        /// The platform asked for, `os/architecture`.
+        asked: String,
+        /// The platforms it has.
+        available: Vec<String>,
+    },
     /// A well-formed image of a kind that is not supported.
     #[error("image {image} is not supported: {reason}")]
     Unsupported {

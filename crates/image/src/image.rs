@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::kind::{self, Shape};
 use crate::layer::Layer;
 use crate::lease::Lease;
-use crate::manifest::{Descriptor, Document, Execution, ImageConfig, Manifest};
+use crate::manifest::{Descriptor, Document, Execution, ImageConfig, Index, Manifest};
 use crate::reference::Reference;
 use crate::store::{Store, check_document_size};
 
@@ -90,6 +90,10 @@ impl Content {
 #[derive(Debug)]
 pub(crate) struct Walk {
     image: String,
+    /// The platform that it must be for, `os/architecture`.
+    platform: Option<String>,
+    /// What names the image: the root, or the manifest that a platform was chosen for in its index.
+    root: Descriptor,
     wanted: Descriptor,
     depth: usize,
     manifest: Option<Manifest>,
@@ -100,11 +104,25 @@ impl Walk {
     pub(crate) fn new(image: &str, root: Descriptor) -> Walk {
         Walk {
             image: image.to_owned(),
+            platform: None,
+            root: root.clone(),
             wanted: root,
             depth: 0,
             manifest: None,
             read: 0,
         }
+    }
+
+    /// Takes no image but one for this platform, `os/architecture`.
+    pub(crate) fn only_for(mut self, platform: Option<&str>) -> Walk {
+        self.platform = platform.map(str::to_owned);
+        self
+    }
+
+    /// What names the image when the walk has ended: the root that it began with, or, where its index would
+    /// have another entry run than the platform's, that entry.
+    pub(crate) fn into_root(self) -> Descriptor {
+        self.root
     }
 
     /// The next document to give.
@@ -129,12 +147,16 @@ impl Walk {
         check_document_size(&self.what(), bytes.len() as u64)?;
         self.read += bytes.len() as u64;
         if let Some(manifest) = self.manifest.take() {
+            // The entry of an index has said it already, and need not say it again.
+            if self.depth == 0 {
+                self.check_platform(bytes)?;
+            }
             return self.content(&manifest, bytes).map(Some);
         }
         match Document::parse(&self.what(), bytes)? {
             Document::Index(index) if self.depth < INDEX_DEPTH => {
                 self.depth += 1;
-                self.wanted = kind::choose(&self.image, &index)?.clone();
+                self.wanted = self.choose(&index)?;
             }
             document => {
                 let manifest = kind::manifest_of(&self.image, document)?;
@@ -146,6 +168,38 @@ impl Walk {
             }
         }
         Ok(None)
+    }
+
+    fn choose(&mut self, index: &Index) -> Result<Descriptor, Error> {
+        let usual = kind::choose(&self.image, index);
+        let Some(platform) = &self.platform else {
+            return usual.cloned();
+        };
+        let wanted = kind::choose_for(&self.image, index, platform)?;
+        if !usual.is_ok_and(|usual| usual.digest == wanted.digest) {
+            self.root = wanted.clone();
+        }
+        Ok(wanted.clone())
+    }
+
+    fn check_platform(&self, config: &[u8]) -> Result<(), Error> {
+        let Some(asked) = &self.platform else {
+            return Ok(());
+        };
+        // An artifact's configuration may be anything, such as two bytes that say nothing.
+        let config = serde_json::from_slice::<ImageConfig>(config);
+        let found = config.map_or_else(
+            |_| "unknown/unknown".to_owned(),
+            |config| config.platform().to_string(),
+        );
+        if found == *asked {
+            return Ok(());
+        }
+        Err(Error::OtherPlatform {
+            image: self.image.clone(),
+            asked: asked.clone(),
+            available: vec![found],
+        })
     }
 
     fn check_sizes(&self, manifest: &Manifest, limits: &crate::layer::Limits) -> Result<(), Error> {

@@ -162,6 +162,25 @@ pub(crate) fn choose<'a>(image: &str, index: &'a Index) -> Result<&'a Descriptor
         })
 }
 
+/// The entry of an index for a platform, `os/architecture`.
+///
+/// # Errors
+/// `OtherPlatform` with the platforms that the index has.
+pub(crate) fn choose_for<'a>(
+    image: &str,
+    index: &'a Index,
+    platform: &str,
+) -> Result<&'a Descriptor, Error> {
+    let named = |d: &Descriptor| d.platform.as_ref().map(ToString::to_string);
+    let mut entries = index.manifests.iter();
+    let found = entries.find(|d| named(d).is_some_and(|name| name == platform));
+    found.ok_or_else(|| Error::OtherPlatform {
+        image: image.to_owned(),
+        asked: platform.to_owned(),
+        available: index.manifests.iter().filter_map(named).collect(),
+    })
+}
+
 /// Refuses an index where a manifest must stand.
 pub(crate) fn manifest_of(image: &str, document: Document) -> Result<Manifest, Error> {
     match document {

@@ -69,6 +69,8 @@ pub struct PullOptions {
     pub patience: Duration,
     /// How long a connection may be silent.
     pub stall: Duration,
+    /// The platform that the image must be for, `os/architecture`; `None`: the one that runs here.
+    pub platform: Option<String>,
     /// How many layers are fetched at once.
     pub parallel: usize,
     /// Told what happens.
@@ -84,6 +86,7 @@ impl Default for PullOptions {
             backoff: Duration::from_millis(500),
             patience: Duration::from_secs(60),
             stall: Duration::from_secs(30),
+            platform: None,
             parallel: 4,
             progress: None,
         }
@@ -112,7 +115,7 @@ impl Store {
     ///
     /// # Errors
     /// `Refused`, `NotFound`, `Throttled`, `Unavailable`, `Protocol` from the registry; `Platform`, `NoPlatform`,
-    /// `Unsupported`, `TooLarge` before a layer is fetched; `Mismatch` where bytes are not those promised; and what
+    /// `OtherPlatform`, `Unsupported`, `TooLarge` before a layer is fetched; `Mismatch` where bytes are not those promised; and what
     /// unpacking gives.
     pub async fn pull(&self, name: &Reference, options: &PullOptions) -> Result<Image, Error> {
         let store = self.clone();
@@ -123,7 +126,8 @@ impl Store {
         let held = Held(Arc::new(lock));
         let connection = Connection::open(name, options, Action::Pull)?;
         let root = self.pull_root(&held, &connection, name).await?;
-        let mut walk = Walk::new(&name.to_string(), root.clone());
+        let platform = options.platform.as_deref();
+        let mut walk = Walk::new(&name.to_string(), root).only_for(platform);
         let content = loop {
             let (wanted, what) = (walk.wanted().clone(), walk.what());
             let bytes = self
@@ -133,6 +137,7 @@ impl Store {
                 break content;
             }
         };
+        let root = walk.into_root();
         let mut bytes = 0;
         let mut pulls = Vec::new();
         for (blob, diff_id) in &content.blobs {

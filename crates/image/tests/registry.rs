@@ -151,6 +151,54 @@ async fn an_artifact_and_an_index() {
 }
 
 #[tokio::test]
+async fn a_platform_is_chosen_before_anything_of_another_is_fetched() {
+    let (one, two) = (artifact(WASM), artifact(b"\0asm\x0d\0\x01\0"));
+    let entry = |made: &Made, os: &str| {
+        let mut entry = descriptor("application/vnd.oci.image.manifest.v1+json", &made.manifest);
+        entry["platform"] = json!({"os": os, "architecture": "wasm"});
+        entry
+    };
+    let manifests = [entry(&one, "wasip1"), entry(&two, "wasip2")];
+    let index = json!({"schemaVersion": 2, "manifests": manifests});
+    let mut made = Made {
+        manifest: index.to_string().into_bytes(),
+        blobs: [one.blobs, two.blobs].concat(),
+    };
+    made.blobs
+        .extend([one.manifest.clone(), two.manifest.clone()]);
+    let registry = Registry::start(&made, |_| None).await;
+    let only = |platform: &str| PullOptions {
+        platform: Some(platform.to_owned()),
+        ..quick()
+    };
+
+    let (place, result) = pull(&registry, "app:v1", &only("wasip2/wasm")).await;
+    assert_eq!(result.unwrap().digest, Digest::of(&two.manifest));
+    let name = registry.reference("app:v1");
+    let kept = place.store.get(&name).unwrap().unwrap();
+    assert_eq!(kept.digest, Digest::of(&two.manifest));
+    // What an index has first, it stands for: the name stays the index's.
+    let (_place, result) = pull(&registry, "app:v1", &only("wasip1/wasm")).await;
+    assert_eq!(result.unwrap().digest, Digest::of(&made.manifest));
+
+    let asked = registry.asked("/blobs/");
+    let error = pull(&registry, "app:v1", &only("wasi/wasm")).await.1;
+    let text = error.unwrap_err().to_string();
+    assert!(
+        text.contains("not for wasi/wasm, but for wasip1/wasm, wasip2/wasm"),
+        "{text}"
+    );
+    assert_eq!(registry.asked("/blobs/"), asked);
+
+    // Without an index the configuration says it, and no layer is fetched.
+    let registry = Registry::start(&app(), |_| None).await;
+    let error = pull(&registry, "app:v1", &only("wasip2/wasm")).await.1;
+    let text = error.unwrap_err().to_string();
+    assert!(text.contains("not for wasip2/wasm, but for "), "{text}");
+    assert_eq!(registry.asked("/blobs/"), 1);
+}
+
+#[tokio::test]
 async fn answers_that_no_retry_helps() {
     let refuse = |status| move |_: &Request| Some(Reply::Answer(status, vec![], vec![]));
     for (status, word) in [

@@ -1,6 +1,6 @@
 //! Images from registries and to them, with the credentials and certificates of whoever asks.
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use image::{Auth, Certificates, PullOptions, Reference};
 
 use super::Images;
@@ -24,19 +24,11 @@ pub(crate) fn pull(
     let progress = Reporter::with_lines(!quiet).pull(&name.to_string());
     let options = PullOptions {
         progress: progress.reports(),
+        platform: platform.map(str::to_owned),
         ..access
     };
     let image = runtime.block_on(images.store.pull(name, &options))?;
     drop(progress);
-    if let Some(platform) = platform {
-        let details = images.store.details(name)?;
-        let found = details.map_or_else(String::new, |d| d.summary.platform);
-        if found != platform {
-            bail!(
-                "{name} is for {found}, not {platform}; leave --platform out to take what there is"
-            );
-        }
-    }
     let mut lines = Vec::new();
     if !quiet {
         lines.push(format!("Digest: {}", image.digest));
