@@ -18,6 +18,7 @@ pub struct NodeProcess {
     log: PathBuf,
     root: PathBuf,
     arguments: Vec<OsString>,
+    environment: Vec<(OsString, OsString)>,
     port: u16,
     healthz_port: u16,
 }
@@ -36,6 +37,20 @@ impl NodeProcess {
         name: &str,
         arguments: &[&str],
     ) -> Result<NodeProcess> {
+        NodeProcess::start_in(plane, binary, name, arguments, &[])
+    }
+
+    /// As [`NodeProcess::start`], with variables added to its environment.
+    ///
+    /// # Errors
+    /// If the binary can't be started.
+    pub fn start_in(
+        plane: &ControlPlane,
+        binary: &Path,
+        name: &str,
+        arguments: &[&str],
+        environment: &[(OsString, OsString)],
+    ) -> Result<NodeProcess> {
         let kubeconfig = plane.node_kubeconfig(name)?;
         let root = plane.dir().join("nodes").join(name);
         std::fs::create_dir_all(&root)?;
@@ -50,12 +65,13 @@ impl NodeProcess {
         // The disk of whoever runs the tests may be as full as it likes: kind does the same.
         words.push("--eviction-hard=".into());
         words.extend(arguments.iter().map(OsString::from));
-        let process = run(&words, &log)?;
+        let process = run(&words, environment, &log)?;
         Ok(NodeProcess {
             process,
             log,
             root,
             arguments: words,
+            environment: environment.to_vec(),
             port,
             healthz_port,
         })
@@ -66,7 +82,7 @@ impl NodeProcess {
     /// # Errors
     /// If the binary can't be started.
     pub fn restart(&mut self) -> Result<()> {
-        self.process = run(&self.arguments, &self.log)?;
+        self.process = run(&self.arguments, &self.environment, &self.log)?;
         Ok(())
     }
 
@@ -150,10 +166,15 @@ fn free_ports() -> Result<(u16, u16)> {
     Ok((held.local_addr()?.port(), other.local_addr()?.port()))
 }
 
-fn run(words: &[OsString], log: &Path) -> Result<Process> {
+fn run(
+    words: &[OsString],
+    environment: &[(OsString, OsString)],
+    log: &Path,
+) -> Result<Process> {
     let (binary, arguments) = words.split_first().context("no binary was named")?;
     let mut command = Command::new(binary);
     command.args(arguments);
+    command.envs(environment.iter().map(|(name, value)| (name, value)));
     Process::start(command, log).with_context(|| format!("starting {}", binary.display()))
 }
 

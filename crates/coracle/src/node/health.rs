@@ -28,6 +28,11 @@ impl Pulse {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
+    /// Whether it turned lately.
+    pub(super) fn is_alive(&self) -> bool {
+        self.verdict(Instant::now()) == Verdict::Good
+    }
+
     fn verdict(&self, now: Instant) -> Verdict {
         let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match now.saturating_duration_since(last) > SLOW {

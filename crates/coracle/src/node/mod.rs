@@ -15,6 +15,7 @@ mod policy;
 mod port;
 mod preflight;
 mod statics;
+mod supervisor;
 mod teller;
 mod volumes;
 
@@ -97,6 +98,7 @@ async fn node(config: NodeConfig, dirs: Dirs) -> anyhow::Result<()> {
     let policy = policy::of(&config);
     let shutdown = policy::shutdown(&config);
     let waits = Waits::default();
+    supervisor::status("waiting for an identity");
     let identity = identity::establish(&config, &dirs, &waits).await?;
     let access = identity.access.clone();
     let bound = Bound::new(&config, &access).await?;
@@ -178,6 +180,9 @@ async fn node(config: NodeConfig, dirs: Dirs) -> anyhow::Result<()> {
     let guests = Guests::new(dirs, hands.clone(), agent.clone(), clock, health.clone());
     let guests = tokio::spawn(guests.follow());
     tokio::spawn(volumes.clone().follow());
+    supervisor::ready();
+    tokio::spawn(supervisor::follow(heard.clone()));
+    tokio::spawn(supervisor::watchdog(pulse.clone()));
     let watched = pods::watch(client, &site.description.name);
     let ended = Node {
         agent: agent.clone(),
@@ -320,6 +325,7 @@ impl Node {
         let mut watched = std::pin::pin!(watched);
         self.until(&mut watched, either(&mut terminate, &mut interrupt))
             .await;
+        supervisor::stopping();
         let Some(periods) = shutdown else {
             tracing::info!("ending; the guests go on, and the next coracle node here adopts them");
             return Ok(false);
