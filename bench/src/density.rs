@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use guests::Guest;
+use measure::TINY;
 use runtime::{GuestId, Remote, StartError};
 
 use crate::memory::{Held, cpu_time};
@@ -23,18 +24,6 @@ const IDLE_CPU: f64 = 0.01;
 
 /// What an idle Go pod may have, KiB: its runtime's own tables and heap are most of it.
 const GO_KIB: u64 = 750;
-
-/// A guest that waits for ever in `poll_oneoff`, and has one page of memory.
-const TINY: &str = r#"(module
-  (import "wasi_snapshot_preview1" "poll_oneoff"
-    (func $poll_oneoff (param i32 i32 i32 i32) (result i32)))
-  (memory (export "memory") 1)
-  (func (export "_start")
-    ;; One subscription at 0: the monotonic clock, in so many nanoseconds that it never comes.
-    (i32.store (i32.const 16) (i32.const 1))
-    (i64.store (i32.const 24) (i64.const 0x3fffffffffffffff))
-    (drop (call $poll_oneoff (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 128)))
-    unreachable))"#;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {

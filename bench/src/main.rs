@@ -11,20 +11,18 @@ mod flood;
 mod host;
 mod http;
 mod layer;
-mod memory;
 mod pull;
 mod quota;
-mod report;
 mod run;
 mod serve;
 mod simulator;
 mod start;
-mod stats;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use measure::{memory, report, stats};
 
 /// Measures Coracle beside the bare engine.
 #[derive(Parser)]

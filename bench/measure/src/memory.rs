@@ -7,22 +7,22 @@ use anyhow::Context;
 
 /// What a process has.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Held {
+pub struct Held {
     /// Its share of memory, KiB (`Pss`).
-    pub(crate) pss: u64,
+    pub pss: u64,
     /// Page tables, KiB (`VmPTE`).
-    pub(crate) tables: u64,
+    pub tables: u64,
     /// Mappings.
-    pub(crate) mappings: u64,
+    pub mappings: u64,
     /// Descriptors.
-    pub(crate) descriptors: u64,
+    pub descriptors: u64,
     /// Threads.
-    pub(crate) threads: u64,
+    pub threads: u64,
 }
 
 impl Held {
     /// By a process, now.
-    pub(crate) fn by(pid: u32) -> anyhow::Result<Held> {
+    pub fn by(pid: u32) -> anyhow::Result<Held> {
         let status = read(pid, "status")?;
         Ok(Held {
             pss: field(&read(pid, "smaps_rollup")?, "Pss:")?,
@@ -34,18 +34,18 @@ impl Held {
     }
 
     /// Memory and page tables, KiB.
-    pub(crate) fn memory(&self) -> u64 {
+    pub fn memory(&self) -> u64 {
         self.pss + self.tables
     }
 }
 
 /// The most memory that a process ever had, KiB (`VmHWM`).
-pub(crate) fn peak(pid: u32) -> anyhow::Result<u64> {
+pub fn peak(pid: u32) -> anyhow::Result<u64> {
     field(&read(pid, "status")?, "VmHWM:")
 }
 
 /// CPU time of a process, that of its threads which have ended too, in steps of a clock tick (10 ms).
-pub(crate) fn cpu_time(pid: u32) -> anyhow::Result<Duration> {
+pub fn cpu_time(pid: u32) -> anyhow::Result<Duration> {
     let stat = read(pid, "stat")?;
     // The name may hold anything: the fields are counted from its closing parenthesis on, the
     // state being the third (proc_pid_stat(5)).

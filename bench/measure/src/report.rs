@@ -3,18 +3,18 @@
 use std::fmt::Display;
 
 /// Begins a part of the report.
-pub(crate) fn heading(text: &str) {
+pub fn heading(text: &str) {
     println!("\n## {text}");
     println!("   (load of the last minute: {})", load());
 }
 
 /// One figure.
-pub(crate) fn row(name: &str, value: impl Display) {
+pub fn row(name: &str, value: impl Display) {
     println!("   {name:<44} {value}");
 }
 
 /// One figure that something is asked of.
-pub(crate) fn verdict(name: &str, value: impl Display, target: &str, reached: bool) {
+pub fn verdict(name: &str, value: impl Display, target: &str, reached: bool) {
     let word = if reached { "reached" } else { "MISSED" };
     println!("=> {name:<44} {value}   asked: {target}   {word}");
 }

@@ -5,19 +5,19 @@ use std::time::Duration;
 
 /// A series of durations.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Series {
+pub struct Series {
     sorted: Vec<Duration>,
 }
 
 impl Series {
     /// Of what was measured, in any order.
-    pub(crate) fn of(mut seen: Vec<Duration>) -> Series {
+    pub fn of(mut seen: Vec<Duration>) -> Series {
         seen.sort_unstable();
         Series { sorted: seen }
     }
 
     /// The smallest value that at least `percent` of all are not above.
-    pub(crate) fn percentile(&self, percent: f64) -> Duration {
+    pub fn percentile(&self, percent: f64) -> Duration {
         #[allow(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
@@ -31,17 +31,17 @@ impl Series {
     }
 
     /// The median.
-    pub(crate) fn median(&self) -> Duration {
+    pub fn median(&self) -> Duration {
         self.percentile(50.0)
     }
 
     /// The largest.
-    pub(crate) fn max(&self) -> Duration {
+    pub fn max(&self) -> Duration {
         self.sorted.last().copied().unwrap_or_default()
     }
 
     /// How many times the other's median ours is.
-    pub(crate) fn ratio(&self, other: &Series) -> f64 {
+    pub fn ratio(&self, other: &Series) -> f64 {
         self.median().as_secs_f64() / other.median().as_secs_f64()
     }
 }
