@@ -14,8 +14,11 @@ use kube::{Api, Client, Config};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::OnceCell;
 
+use crate::audit::Audit;
 use crate::child::{Folder, Process, poll};
-use crate::launch::{Ports, is_ready, start_apiserver, start_etcd, start_signer};
+use crate::launch::{
+    Ports, is_ready, start_apiserver, start_controllers, start_etcd, start_signer,
+};
 use crate::pki::{Identity, Pki};
 use crate::programs::Programs;
 
@@ -59,6 +62,7 @@ subjects: [{apiGroup: rbac.authorization.k8s.io, kind: Group, name: "system:node
 pub struct ControlPlane {
     // Declared, and so dropped, in this order: who reads, who is read, and the folder of both.
     signer: OnceCell<Process>,
+    controllers: OnceCell<Vec<Process>>,
     apiserver: Mutex<Option<Process>>,
     etcd: Mutex<Process>,
     ports: Ports,
@@ -111,6 +115,7 @@ impl ControlPlane {
         let admin = pki.kubeconfig("admin", &Identity::admin(), &ports.server())?;
         let plane = ControlPlane {
             signer: OnceCell::new(),
+            controllers: OnceCell::new(),
             apiserver: Mutex::new(Some(apiserver)),
             etcd: Mutex::new(etcd),
             ports,
@@ -137,6 +142,22 @@ impl ControlPlane {
         self.signer.get_or_try_init(start).await?;
         self.pki
             .token_kubeconfig("bootstrap", "abcdef.0123456789abcdef", &self.server())
+    }
+
+    /// The scheduler, and the controllers of Deployments, ReplicaSets and of what taints Nodes, from now on. What they
+    /// ask of the API server is as good as not limited.
+    ///
+    /// # Errors
+    /// If they can't be started.
+    pub async fn controllers(&self) -> Result<()> {
+        let start =
+            || async { start_controllers(&self.programs, &self.dir(), &self.pki, self.ports) };
+        self.controllers.get_or_try_init(start).await.map(|_| ())
+    }
+
+    /// What nodes write from now on.
+    pub fn audit(&self) -> Audit {
+        Audit::from_now(&self.dir())
     }
 
     /// Kills the API server, as a crash would. etcd goes on.

@@ -8,12 +8,16 @@ use anyhow::{Result, bail};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client};
 
+use crate::audit;
 use crate::child::Process;
 use crate::pki::{Identity, Pki};
 use crate::programs::Programs;
 
 /// Namespaces that the API server makes after it calls itself ready, and that nodes and tests need.
 const NAMESPACES: [&str; 2] = ["default", "kube-node-lease"];
+
+/// What the scheduler and the controllers may ask of the API server: their defaults throttle before a node does.
+pub(crate) const RATE: [&str; 4] = ["--kube-api-qps", "2000", "--kube-api-burst", "4000"];
 
 /// Ports of loopback that were free a moment ago.
 #[derive(Debug, Clone, Copy)]
@@ -148,6 +152,7 @@ pub(crate) fn start_apiserver(
     ] {
         server.arg(flag).arg(pki.path(file));
     }
+    audit::ask(&mut server, dir)?;
     Process::start(server, &dir.join("kube-apiserver.log"))
 }
 
@@ -173,4 +178,28 @@ pub(crate) fn start_signer(
         .arg("--cluster-signing-key-file")
         .arg(pki.path("ca.key"));
     Process::start(manager, &dir.join("kube-controller-manager.log"))
+}
+
+/// kube-controller-manager and kube-scheduler, as far as Deployments and the taints of Nodes need them.
+pub(crate) fn start_controllers(
+    programs: &Programs,
+    dir: &Path,
+    pki: &Pki,
+    ports: Ports,
+) -> Result<Vec<Process>> {
+    let start = |name: &str, arguments: &[&str]| {
+        // One identity for all controllers: that of the manager alone may not do what theirs may.
+        let identity = Identity::new(&format!("system:{name}"), &["system:masters"]);
+        let kubeconfig = pki.kubeconfig(&format!("{name}-all"), &identity, &ports.server())?;
+        let mut command = Command::new(programs.path(name));
+        command.arg("--kubeconfig").arg(kubeconfig);
+        command.args(["--leader-elect=false", "--secure-port=0"]);
+        command.args(RATE).args(arguments);
+        Process::start(command, &dir.join(format!("{name}-all.log")))
+    };
+    let controllers = "deployment-controller,replicaset-controller,node-lifecycle-controller";
+    Ok(vec![
+        start("kube-controller-manager", &["--controllers", controllers])?,
+        start("kube-scheduler", &[])?,
+    ])
 }

@@ -2,9 +2,13 @@
 //! `cargo run -p e2e -- up [NODE]`: starts a control plane and keeps it until Ctrl-C, for a developer.
 //! `cargo run -p e2e -- shell`: a cluster of two hosts in network namespaces, each with a Wasm node, and a shell in it.
 
+//! `cargo run -p e2e -- bench [--help]`: a Coracle node beside a KWOK node, which `cargo xtask bench cluster` runs in release.
+
 use std::path::Path;
 
 use anyhow::{Result, bail};
+use clap::Parser;
+use e2e::bench;
 use e2e::programs::Programs;
 use e2e::{Cluster, ControlPlane};
 
@@ -21,14 +25,23 @@ fn main() -> Result<()> {
     runtime.block_on(run(&arguments))
 }
 
+/// Measures a Coracle node beside a KWOK node, on one control plane.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask bench cluster", max_term_width = 100)]
+struct Bench {
+    #[command(flatten)]
+    args: bench::Args,
+}
+
 async fn run(arguments: &[&str]) -> Result<()> {
     match arguments {
         [] | ["build"] => Programs::build().map(|_| ()),
         ["up"] => up("wasm-1").await,
         ["up", node] => up(node).await,
         ["shell"] => shell().await,
+        ["bench", ..] => bench::measure(&Bench::parse_from(arguments).args).await,
         other => bail!(
-            "no such command: {}; there are `build`, `up [NODE]` and `shell`",
+            "no such command: {}; there are `build`, `up [NODE]`, `shell` and `bench`",
             other.join(" ")
         ),
     }

@@ -91,16 +91,26 @@ impl NodeProcess {
     /// # Errors
     /// If there is none.
     pub fn kill_children(&self) -> Result<()> {
-        let agent = i32::try_from(self.id())?;
-        let others: Vec<Pid> = processes_of(&self.root)
-            .into_iter()
-            .filter(|pid| pid.as_raw_nonzero().get() != agent)
-            .collect();
+        let others = self.others();
         ensure!(!others.is_empty(), "the node has no guest host");
         for pid in others {
             rustix::process::kill_process(pid, Signal::KILL)?;
         }
         Ok(())
+    }
+
+    /// The process ids of its guest host: of every process but the agent that was given its root folder.
+    pub fn children(&self) -> Vec<u32> {
+        let ids = self.others().into_iter();
+        ids.filter_map(|pid| u32::try_from(pid.as_raw_nonzero().get()).ok())
+            .collect()
+    }
+
+    fn others(&self) -> Vec<Pid> {
+        let agent = i32::try_from(self.id()).ok();
+        let all = processes_of(&self.root).into_iter();
+        all.filter(|pid| Some(pid.as_raw_nonzero().get()) != agent)
+            .collect()
     }
 
     /// The agent's process id.

@@ -82,6 +82,28 @@ const PROGRAMS: &[Program] = &[
     },
 ];
 
+/// The peer of the benchmark, which no test needs: `cmd/kwok` writes what a node must write, and runs nothing.
+const KWOK: Program = Program {
+    name: "kwok",
+    modules: "kwok",
+    package: "sigs.k8s.io/kwok/cmd/kwok",
+    versioned: false,
+};
+
+/// All that the builds of [`PROGRAMS`] depend on, in this crate's folder.
+const SOURCES: &[&str] = &[
+    "controlplane/go.mod",
+    "controlplane/go.sum",
+    "coredns/go.mod",
+    "coredns/go.sum",
+    "coredns/main.go",
+    "testapp/go.mod",
+    "testapp/main.go",
+    "registry/go.mod",
+    "registry/go.sum",
+    "registry/main.go",
+];
+
 /// Where the built programs are.
 #[derive(Debug, Clone)]
 pub struct Programs {
@@ -131,6 +153,21 @@ impl Programs {
         Ok(Programs { dir })
     }
 
+    /// The path of KWOK, which is built when it is first asked for.
+    ///
+    /// # Errors
+    /// As [`Programs::build`].
+    pub fn kwok() -> Result<PathBuf> {
+        let dir = folder(&["kwok/go.mod", "kwok/go.sum"])?;
+        let path = dir.join(KWOK.name);
+        if !path.is_file() {
+            eprintln!("building {} …", KWOK.package);
+            std::fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
+            build_one(&dir, &KWOK)?;
+        }
+        Ok(path)
+    }
+
     /// The path of a program.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
@@ -177,8 +214,12 @@ fn static_if(of_image: bool) -> Option<(&'static str, &'static str)> {
     of_image.then_some(("CGO_ENABLED", "0"))
 }
 
-/// `$CORACLE_CACHE/bin/KEY`, where the key covers all that a build depends on.
 fn dir() -> Result<PathBuf> {
+    folder(SOURCES)
+}
+
+/// `$CORACLE_CACHE/bin/KEY`, where the key covers the sources, and whatever else a build depends on.
+fn folder(sources: &[&str]) -> Result<PathBuf> {
     let cache = match std::env::var_os("CORACLE_CACHE") {
         Some(cache) => PathBuf::from(cache),
         None => PathBuf::from(
@@ -187,18 +228,7 @@ fn dir() -> Result<PathBuf> {
         .join(".cache/coracle"),
     };
     let mut hash = Sha256::new();
-    for file in [
-        "controlplane/go.mod",
-        "controlplane/go.sum",
-        "coredns/go.mod",
-        "coredns/go.sum",
-        "coredns/main.go",
-        "testapp/go.mod",
-        "testapp/main.go",
-        "registry/go.mod",
-        "registry/go.sum",
-        "registry/main.go",
-    ] {
+    for file in sources {
         let path = modules(file);
         hash.update(std::fs::read(&path).with_context(|| format!("reading {}", path.display()))?);
     }

@@ -107,13 +107,19 @@ const RULES: &[Rule] = &[
     },
     Rule {
         name: "bench",
-        may_know: &["guests", "image", "lifecycle", "runtime", "simulator", "wasi-host"],
+        may_know: &["guests", "image", "lifecycle", "measure", "runtime", "simulator", "wasi-host"],
         must_not_reach: &[KUBERNETES[0], KUBERNETES[1]],
         reason: "it measures engines, pulls and pure functions; whole nodes are measured through the binary",
     },
     Rule {
-        name: "e2e",
+        name: "measure",
         may_know: &[],
+        must_not_reach: &["tokio", KUBERNETES[0], KUBERNETES[1], KUBERNETES[2], ENGINE],
+        reason: "it takes and shows figures, whatever is measured",
+    },
+    Rule {
+        name: "e2e",
+        may_know: &["measure"],
         must_not_reach: &[ENGINE],
         reason: "it sees a node from outside, as a cluster does",
     },

@@ -49,7 +49,7 @@ enum Command {
     Simulate(test::Simulate),
     /// Change lifecycle's code here and there, and see whether its tests notice
     Mutants(mutants::Arguments),
-    /// Measure Coracle beside the bare engine, in release
+    /// Measure Coracle beside the bare engine, or with `cluster` a node beside KWOK, in release
     Bench {
         /// Passed on to the benchmarks
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

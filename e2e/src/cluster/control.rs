@@ -7,10 +7,8 @@ use anyhow::{Result, bail};
 
 use super::{Cluster, FIRST_HOST, PATIENCE};
 use crate::child::poll;
+use crate::launch::RATE;
 use crate::pki::Identity;
-
-/// What the scheduler and the controllers may ask of the API server: their defaults throttle before a node does.
-const RATE: [&str; 4] = ["--kube-api-qps", "2000", "--kube-api-burst", "4000"];
 
 impl Cluster {
     pub(super) async fn start_control_plane(&mut self) -> Result<()> {
