@@ -1,13 +1,15 @@
 //! Which pods are bound to this node: a watch that never ends.
 
 use std::collections::HashMap;
+use std::fmt::Debug;
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch_resource};
-use kube::{Api, Client};
+use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
 
 use crate::backoff::Backoff;
 use crate::error::{Call, CallError};
@@ -36,11 +38,23 @@ pub enum PodEvent {
 
 /// Watches the pods whose `spec.nodeName` is `node`. The stream never ends; its failures are logged and tried again.
 pub fn watch(client: Client, node: &str) -> impl Stream<Item = PodEvent> + Send + use<> {
-    let config = watcher::Config::default()
-        .fields(&format!("spec.nodeName={node}"))
-        .timeout(WATCH_SECONDS);
-    let events = watch_resource(Api::all(client), config).backoff(Backoff::calls());
-    follow(events)
+    let bound = format!("spec.nodeName={node}");
+    follow(raw(Api::all(client), Some(&bound)))
+}
+
+/// What a watch of objects tells, of those that a field selector names if there is one. Never ends.
+pub(crate) fn raw<K>(
+    api: Api<K>,
+    fields: Option<&str>,
+) -> impl Stream<Item = watcher::Result<Event<K>>> + Send + use<K>
+where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    let mut config = watcher::Config::default().timeout(WATCH_SECONDS);
+    if let Some(fields) = fields {
+        config = config.fields(fields);
+    }
+    watch_resource(api, config).backoff(Backoff::calls())
 }
 
 /// Turns the raw events into ours. Apart from the client, so that it can be driven by hand.
@@ -58,7 +72,7 @@ fn follow(
                     known.take(event)
                 }
                 Err(error) => {
-                    tell(&outage, said, error);
+                    tell(&outage, said, "pods", error);
                     Vec::new()
                 }
             };
@@ -68,7 +82,13 @@ fn follow(
     told.flatten()
 }
 
-fn tell(outage: &Outage, said: &mut String, error: watcher::Error) {
+/// Says why a watch of a resource waits, once for each reason.
+pub(crate) fn tell(
+    outage: &Outage,
+    said: &mut String,
+    resource: &'static str,
+    error: watcher::Error,
+) {
     let (verb, error) = match error {
         watcher::Error::InitialListFailed(error) => ("list", error),
         watcher::Error::WatchStartFailed(error) | watcher::Error::WatchFailed(error) => {
@@ -77,15 +97,15 @@ fn tell(outage: &Outage, said: &mut String, error: watcher::Error) {
         watcher::Error::WatchError(status) => ("watch", kube::Error::Api(status)),
         watcher::Error::NoResourceVersion => {
             return tracing::warn!(
-                "watch pods: an answer without a resourceVersion; listing again"
+                "watch {resource}: an answer without a resourceVersion; listing again"
             );
         }
     };
-    let error = CallError::new(Call::on(verb, "pods", ""), error);
+    let error = CallError::new(Call::on(verb, resource, ""), error);
     outage.failed(&error);
     let text = error.to_string();
     if !error.kind().is_outage() && *said != text {
-        tracing::warn!("waiting for the node's pods: {text}");
+        tracing::warn!("waiting for {resource}: {text}");
         *said = text;
     }
 }
@@ -108,7 +128,7 @@ impl Known {
                 Vec::new()
             }
             Event::InitApply(pod) => {
-                let pod = Arc::new(pod);
+                let pod = Arc::new(trimmed(pod));
                 if let Some(uid) = pod.metadata.uid.clone() {
                     self.listed.insert(uid, pod.clone());
                 }
@@ -128,9 +148,9 @@ impl Known {
                     .collect::<Vec<_>>();
                 gone.into_iter().chain([PodEvent::Synced]).collect()
             }
-            Event::Apply(pod) => self.apply(Arc::new(pod)),
+            Event::Apply(pod) => self.apply(Arc::new(trimmed(pod))),
             Event::Delete(pod) => {
-                let pod = Arc::new(pod);
+                let pod = Arc::new(trimmed(pod));
                 let Some(uid) = pod.metadata.uid.clone() else {
                     return Vec::new();
                 };
@@ -163,6 +183,12 @@ impl Known {
         }
         Some(deleted(pod))
     }
+}
+
+/// Without what nobody here reads, and what is larger in memory than all the rest of a plain pod.
+pub(crate) fn trimmed(mut pod: Pod) -> Pod {
+    pod.metadata.managed_fields = None;
+    pod
 }
 
 fn applied(pod: Arc<Pod>) -> PodEvent {

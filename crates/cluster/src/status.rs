@@ -33,6 +33,42 @@ pub(crate) fn is_terminal(status: Option<&PodStatus>) -> bool {
     matches!(phase, Some("Succeeded" | "Failed"))
 }
 
+/// What a container that is being made waits for (`pkg/kubelet/kubelet_pods.go`).
+const MAKING: [&str; 2] = ["ContainerCreating", "PodInitializing"];
+
+/// Whether `wanted` tells nothing that will last of a pod that the API server has as `pod`: each of its containers is
+/// still being made, or nothing but `observedGeneration` has changed.
+pub(crate) fn is_passing(pod: &Pod, wanted: &PodStatus) -> bool {
+    let told = Pod {
+        status: pod.status.as_ref().map(without_generation),
+        ..Pod::default()
+    };
+    is_being_made(wanted) || patch(&told, &without_generation(wanted)).is_none()
+}
+
+fn without_generation(status: &PodStatus) -> PodStatus {
+    let mut status = status.clone();
+    status.observed_generation = None;
+    for condition in status.conditions.iter_mut().flatten() {
+        condition.observed_generation = None;
+    }
+    status
+}
+
+fn is_being_made(status: &PodStatus) -> bool {
+    let containers = [&status.init_container_statuses, &status.container_statuses];
+    let mut containers = containers.into_iter().flatten().flatten().peekable();
+    let waits = |status: &ContainerStatus| {
+        let state = status.state.as_ref();
+        let waiting = state.and_then(|state| state.waiting.as_ref());
+        let reason = waiting.and_then(|waiting| waiting.reason.as_deref());
+        reason.is_some_and(|reason| MAKING.contains(&reason)) && status.restart_count == 0
+    };
+    status.phase.as_deref() == Some("Pending")
+        && containers.peek().is_some()
+        && containers.all(waits)
+}
+
 /// Gives each condition of `wanted` that has no time of its own the time since when it has said so: that of
 /// `previous`, the status wanted before it, or `now`.
 pub(crate) fn stamp(previous: Option<&PodStatus>, wanted: &mut PodStatus, now: Timestamp) {

@@ -1,7 +1,8 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use k8s_openapi::api::core::v1::{
-    ContainerState, ContainerStateTerminated, HostIP, PodIP, PodReadinessGate, PodSpec,
+    ContainerState, ContainerStateTerminated, ContainerStateWaiting, HostIP, PodIP,
+    PodReadinessGate, PodSpec,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
@@ -213,4 +214,59 @@ fn resources_that_are_gone_are_said_to_be() {
     let new = json!({ "limits": { "cpu": "2" } });
     let expected = json!({ "limits": { "cpu": "2", "memory": null }, "requests": null });
     assert_eq!(merged(Some(&old), &new), expected);
+}
+
+fn waiting(phase: &str, reason: &str) -> PodStatus {
+    let waiting = ContainerStateWaiting {
+        reason: Some(reason.into()),
+        ..Default::default()
+    };
+    let container = ContainerStatus {
+        state: Some(ContainerState {
+            waiting: Some(waiting),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    PodStatus {
+        phase: Some(phase.into()),
+        container_statuses: Some(vec![container]),
+        ..Default::default()
+    }
+}
+
+#[test]
+fn a_pod_that_is_being_made_is_of_passing_interest_and_one_that_cannot_be_is_not() {
+    let bound = pod(PodStatus::default());
+    assert!(is_passing(&bound, &waiting("Pending", "ContainerCreating")));
+    assert!(!is_passing(&bound, &waiting("Pending", "ErrImagePull")));
+    assert!(!is_passing(
+        &bound,
+        &waiting("Running", "ContainerCreating")
+    ));
+    let mut again = waiting("Pending", "ContainerCreating");
+    again.container_statuses.as_mut().unwrap()[0].restart_count = 1;
+    assert!(!is_passing(&bound, &again));
+    let refused = PodStatus {
+        phase: Some("Failed".into()),
+        ..Default::default()
+    };
+    assert!(!is_passing(&bound, &refused));
+}
+
+#[test]
+fn a_generation_alone_is_of_passing_interest() {
+    let with = |generation, ready: &str| {
+        let mut ready = condition("Ready", ready, Some(1));
+        ready.observed_generation = Some(generation);
+        PodStatus {
+            phase: Some("Running".into()),
+            observed_generation: Some(generation),
+            conditions: Some(vec![ready]),
+            ..Default::default()
+        }
+    };
+    let told = pod(with(1, "True"));
+    assert!(is_passing(&told, &with(2, "True")));
+    assert!(!is_passing(&told, &with(2, "False")));
 }

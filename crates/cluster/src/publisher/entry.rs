@@ -62,6 +62,13 @@ impl Entry {
         }
     }
 
+    /// The next call says nothing that anybody waits for: the pod is still being made, or nothing but the generation that
+    /// was seen is new.
+    pub(super) fn is_passing(&self) -> bool {
+        let wanted = self.wanted.as_ref().filter(|_| !self.may_be_deleted());
+        wanted.is_some_and(|wanted| status::is_passing(&self.object, wanted))
+    }
+
     /// The kubelet's rule: under deletion, nothing held, and the terminal phase seen *at the API server*.
     fn may_be_deleted(&self) -> bool {
         let deleting = self.object.metadata.deletion_timestamp.is_some();

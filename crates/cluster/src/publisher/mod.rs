@@ -2,6 +2,8 @@
 //!
 //! One call at a time for a pod, always with what is newest by then; a terminal status is never given up. What the
 //! server can't take now is tried again until it can; what it will never take is said once and waits for a newer status.
+//! A status of passing interest waits a moment, for a better one may be at hand: most pods that start or end cost one
+//! write so.
 
 mod entry;
 
@@ -14,11 +16,13 @@ use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::time::Instant;
 
 use crate::backoff::Backoff;
 use crate::error::{Call, CallError, Kind};
 use crate::outage::Outage;
+use crate::pods::trimmed;
 use entry::{Entry, Op};
 
 /// Calls under way at once, over all pods. Each needs a connection of its own.
@@ -26,6 +30,10 @@ const CALLS: usize = 32;
 
 /// How long one call may take. A connection that was cut without a word is found out by this.
 const LIMIT: Duration = Duration::from_secs(30);
+
+/// How long a status of passing interest waits for a better one: a start of a cached image takes less, also where
+/// hundreds start at once.
+const PASSING: Duration = Duration::from_secs(1);
 
 /// The name under which the API server remembers who wrote a field.
 pub(crate) const FIELD_MANAGER: &str = "coracle";
@@ -59,6 +67,27 @@ struct Slot {
     entry: Entry,
     /// A worker has this pod.
     busy: bool,
+    /// Since when the API server lacks something.
+    lacking: Option<Instant>,
+    /// Tells the worker that what it holds back is out of date.
+    newer: Arc<Notify>,
+}
+
+impl Slot {
+    fn new(pod: &Arc<Pod>) -> Slot {
+        Slot {
+            entry: Entry::new(pod.clone()),
+            busy: false,
+            lacking: None,
+            newer: Arc::default(),
+        }
+    }
+
+    /// Until when the next call may wait for a better one.
+    fn held_until(&self) -> Option<Instant> {
+        let since = self.lacking.filter(|_| self.entry.is_passing())?;
+        Some(since + PASSING).filter(|until| *until > Instant::now())
+    }
 }
 
 impl Publisher {
@@ -88,10 +117,9 @@ impl Publisher {
     /// any more: once the terminal phase has been seen back, a pod under deletion is then deleted for good.
     pub fn publish(&self, uid: &str, pod: &Arc<Pod>, status: PodStatus, released: bool) {
         let mut slots = self.shared.slots();
-        let slot = slots.entry(uid.to_owned()).or_insert_with(|| Slot {
-            entry: Entry::new(pod.clone()),
-            busy: false,
-        });
+        let slot = slots
+            .entry(uid.to_owned())
+            .or_insert_with(|| Slot::new(pod));
         slot.entry.observe(pod);
         if !slot.entry.want(status, released, Timestamp::now()) {
             tracing::error!(pod = %name(pod), uid, "a status after the terminal one is not published");
@@ -137,8 +165,10 @@ impl Shared {
 
     /// Gives the pod a worker if there is something to do and none has it.
     fn begin(self: &Arc<Self>, uid: &str, slot: &mut Slot) {
+        slot.newer.notify_one();
         if !slot.busy && slot.entry.next() != Op::Idle {
             slot.busy = true;
+            slot.lacking = Some(Instant::now());
             self.runtime.spawn(Arc::clone(self).work(uid.to_owned()));
         }
     }
@@ -148,6 +178,7 @@ impl Shared {
         let mut backoff = Backoff::calls();
         let mut said = None;
         loop {
+            self.ripe(&uid).await;
             let Ok(permit) = self.calls.acquire().await else {
                 return;
             };
@@ -171,6 +202,20 @@ impl Shared {
             if let Some(wait) = wait {
                 tokio::time::sleep(wait).await;
             }
+        }
+    }
+
+    /// Waits until the next call is worth making.
+    async fn ripe(&self, uid: &str) {
+        loop {
+            let held = self.slots().get(uid).and_then(|slot| {
+                let until = slot.held_until()?;
+                Some((until, slot.newer.clone()))
+            });
+            let Some((until, newer)) = held else {
+                return;
+            };
+            let _whichever_is_first = tokio::time::timeout_at(until, newer.notified()).await;
         }
     }
 
@@ -231,7 +276,8 @@ impl Shared {
         };
         match (op, answer, wanted) {
             (Op::Patch(_), Some(answer), Some(wanted)) => {
-                if let Some(lost) = slot.entry.patched(Arc::new(answer), &wanted) {
+                slot.lacking = Some(Instant::now());
+                if let Some(lost) = slot.entry.patched(Arc::new(trimmed(answer)), &wanted) {
                     tracing::debug!(uid, %lost, "the API server took the status but didn't keep this of it");
                 }
             }

@@ -255,3 +255,47 @@ async fn a_released_pod_that_nobody_deletes_stays() {
     bench.publisher.observe(&Arc::new(deleted));
     assert!(bench.next().await.starts_with("DELETE"));
 }
+
+/// A pod whose container is being made, for the reason given.
+fn waiting(reason: &str) -> PodStatus {
+    let container = json!({ "name": "app", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+        "state": { "waiting": { "reason": reason } } });
+    let status =
+        json!({ "phase": "Pending", "hostIP": "192.0.2.1", "containerStatuses": [container] });
+    serde_json::from_value(status).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_passes_is_not_written_when_something_better_comes_soon() {
+    let mut bench = bench(false);
+    let made = waiting("ContainerCreating");
+    bench.publisher.publish("u1", &bench.pod, made, false);
+    tokio::time::sleep(PASSING / 2).await;
+    assert!(bench.calls.try_recv().is_err());
+    let begun = Instant::now();
+    bench.publish("Running", false);
+    assert_eq!(bench.next().await, "Running");
+    assert!(begun.elapsed() < PASSING / 4, "it waited for nothing");
+    bench.idle().await;
+    assert!(bench.calls.try_recv().is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_passes_is_written_when_it_stays_and_what_fails_at_once() {
+    let mut bench = bench(false);
+    let begun = Instant::now();
+    let made = waiting("ContainerCreating");
+    bench.publisher.publish("u1", &bench.pod, made, false);
+    let (_, written) = bench.calls.recv().await.unwrap();
+    let reason = &written["status"]["containerStatuses"][0]["state"]["waiting"]["reason"];
+    assert_eq!(reason, "ContainerCreating");
+    assert!(begun.elapsed() >= PASSING);
+    bench.idle().await;
+    let begun = Instant::now();
+    let failed = waiting("ErrImagePull");
+    bench.publisher.publish("u1", &bench.pod, failed, false);
+    let (_, written) = bench.calls.recv().await.unwrap();
+    let reason = &written["status"]["containerStatuses"][0]["state"]["waiting"]["reason"];
+    assert_eq!(reason, "ErrImagePull");
+    assert!(begun.elapsed() < PASSING);
+}
