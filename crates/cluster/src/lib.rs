@@ -11,6 +11,7 @@
 //! - [`Mirrors`] keeps the images of static pods in the API.
 //! - [`Recorder`] writes events.
 //! - [`Objects`] reads the ConfigMaps and Secrets that they refer to.
+//! - [`Services`] are those that containers are told of.
 //! - [`Reviews`] asks who somebody is, and what they may.
 //!
 //! Nothing here ends because the API server is away: it is tried again for ever, and the log says what is waited for.
@@ -32,6 +33,7 @@ pub mod pods;
 pub mod publisher;
 mod register;
 mod reviews;
+mod services;
 mod status;
 mod swap;
 
@@ -45,3 +47,4 @@ pub use objects::Objects;
 pub use pods::PodEvent;
 pub use publisher::Publisher;
 pub use reviews::Reviews;
+pub use services::{NotRead, Services};

@@ -1,5 +1,5 @@
 //! Where a pod's ConfigMaps and Secrets come from: the files of a `play`, or a cluster. A `run` has
-//! none.
+//! none. And the Services that its containers are told of, which are a cluster's alone.
 //!
 //! Must not know: what they are wanted for.
 
@@ -8,7 +8,7 @@ use std::fmt::Debug;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 
 use crate::manifest::Named;
 
@@ -18,6 +18,9 @@ pub(crate) enum ObjectError {
     /// The API server did not answer, or not with the object.
     #[error("{0}")]
     Cluster(#[from] cluster::CallError),
+    /// The Services were never listed.
+    #[error("{0}")]
+    Services(#[from] cluster::NotRead),
 }
 
 /// Gives objects by namespace and name; `None` if there is none of the name.
@@ -31,6 +34,16 @@ pub(crate) trait Objects: Debug + Send + Sync {
 
     async fn secret(&self, namespace: &str, name: &str)
     -> Result<Option<Arc<Secret>>, ObjectError>;
+
+    /// The Services of the pod's namespace and the API server's: those that are known by now if it is to be `at_once`.
+    /// Without a cluster there are none.
+    async fn services(
+        &self,
+        _namespace: &str,
+        _at_once: bool,
+    ) -> Result<Vec<Arc<Service>>, ObjectError> {
+        Ok(Vec::new())
+    }
 }
 
 /// There are none.
@@ -105,14 +118,21 @@ impl Objects for FileObjects {
     }
 }
 
+/// Those of a cluster.
+#[derive(Debug)]
+pub(crate) struct ClusterObjects {
+    pub(crate) objects: cluster::Objects,
+    pub(crate) services: cluster::Services,
+}
+
 #[async_trait]
-impl Objects for cluster::Objects {
+impl Objects for ClusterObjects {
     async fn config_map(
         &self,
         namespace: &str,
         name: &str,
     ) -> Result<Option<Arc<ConfigMap>>, ObjectError> {
-        Ok(cluster::Objects::config_map(self, namespace, name).await?)
+        Ok(self.objects.config_map(namespace, name).await?)
     }
 
     async fn secret(
@@ -120,6 +140,14 @@ impl Objects for cluster::Objects {
         namespace: &str,
         name: &str,
     ) -> Result<Option<Arc<Secret>>, ObjectError> {
-        Ok(cluster::Objects::secret(self, namespace, name).await?)
+        Ok(self.objects.secret(namespace, name).await?)
+    }
+
+    async fn services(
+        &self,
+        namespace: &str,
+        at_once: bool,
+    ) -> Result<Vec<Arc<Service>>, ObjectError> {
+        Ok(self.services.of(namespace, at_once).await?)
     }
 }

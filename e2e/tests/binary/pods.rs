@@ -2,6 +2,8 @@
 
 use super::*;
 
+use e2e::Write;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_runs_succeeds_is_logged_and_goes() {
     let Some(module) = module(Guest::GoHello) else {
@@ -141,4 +143,61 @@ async fn a_finalizer_keeps_the_object_and_nothing_that_runs() {
     assert_eq!(state(&still), state(&ended));
     patch(&scene, "null").await;
     scene.gone("sleeper").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plain_pod_costs_two_patches_its_deletion_and_its_events() {
+    let Some(module) = module(Guest::GoSleep) else {
+        return;
+    };
+    let scene = Scene::set("frugal", &module).await;
+    // The first one brings the image.
+    scene.apply("first", "Always", &["1h"]).await;
+    scene.phase("first", "Running").await;
+    let mut audit = scene.plane.audit();
+    scene.apply("plain", "Always", &["1h"]).await;
+    scene.phase("plain", "Running").await;
+    scene.delete("plain").await;
+    scene.gone("plain").await;
+    let of_it = |write: &&Write| write.user == "system:node:frugal" && write.name == "plain";
+    let deleted = |writes: &[Write]| writes.iter().filter(of_it).any(|it| it.verb == "delete");
+    let writes = audit.until(deleted).await.unwrap();
+    let writes: Vec<(&str, &str)> = writes
+        .iter()
+        .filter(of_it)
+        .map(|write| (write.verb.as_str(), write.resource.as_str()))
+        .collect();
+    let status = ("patch", "pods/status");
+    assert_eq!(writes, [status, status, ("delete", "pods")]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_is_told_of_services() {
+    let Some(module) = module(Guest::GoInspect) else {
+        return;
+    };
+    let mut scene = Scene::set("linked", &module).await;
+    let service = serde_json::json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "web-app", "namespace": "linked"},
+        "spec": {"clusterIP": "10.96.7.7", "ports": [{"port": 80, "name": "http"}]},
+    });
+    scene
+        .plane
+        .kubectl_with(&["apply", "-f", "-"], &service.to_string())
+        .await
+        .unwrap();
+    // Its first list has the Service for sure, and pods wait for it.
+    scene.node.kill().unwrap();
+    scene.node.restart().unwrap();
+    scene.apply("told", "Never", &["$(WEB_APP_PORT)"]).await;
+    let pod = scene.phase("told", "Succeeded").await;
+    let log = scene.log(&pod, 0);
+    for told in [
+        "KUBERNETES_SERVICE_HOST=10.96.0.1",
+        "WEB_APP_SERVICE_HOST=10.96.7.7",
+        "WEB_APP_SERVICE_PORT_HTTP=80",
+        "tcp://10.96.7.7:80: error",
+    ] {
+        assert!(log.contains(told), "no {told} in {log}");
+    }
 }

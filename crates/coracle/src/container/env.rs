@@ -1,17 +1,18 @@
-//! A container's environment: nothing of the host's, PATH and HOSTNAME, the image's variables,
-//! then the pod's.
+//! A container's environment: nothing of the host's, PATH and HOSTNAME, the image's variables, those
+//! of Services, then the pod's.
 
 use k8s_openapi::api::core::v1::{Container, EnvFromSource, EnvVar, EnvVarSource, Pod};
 
 use super::expand::expand;
-use super::{Given, ImageProcess, PATH, PodFacts, ProcessError, downward};
+use super::{Given, ImageProcess, PATH, PodFacts, ProcessError, downward, links};
 
 /// A container's environment, by where it comes from.
 #[derive(Debug)]
 pub(crate) struct Environment {
     base: Vec<(String, String)>,
-    /// The pod's own variables, in order: the ones that `$(NAME)` may name.
-    pub(crate) pod: Vec<(String, String)>,
+    services: Vec<(String, String)>,
+    /// The pod's own variables, in order.
+    pod: Vec<(String, String)>,
 }
 
 impl Environment {
@@ -21,7 +22,8 @@ impl Environment {
         let mut all: Vec<(String, String)> = Vec::new();
         let pwd = ("PWD".to_owned(), cwd.to_owned());
         let pwd = (cwd != "/").then_some(&pwd);
-        for (name, value) in pwd.into_iter().chain(&self.base).chain(&self.pod) {
+        let given = self.base.iter().chain(&self.services).chain(&self.pod);
+        for (name, value) in pwd.into_iter().chain(given) {
             match all.iter_mut().find(|(known, _)| known == name) {
                 Some(known) => known.1.clone_from(value),
                 None => all.push((name.clone(), value.clone())),
@@ -29,6 +31,17 @@ impl Environment {
         }
         all
     }
+
+    /// What `$(NAME)` stands for: a variable of the pod's own, else of a Service.
+    pub(crate) fn value(&self, name: &str) -> Option<String> {
+        last(&self.pod, name).or_else(|| last(&self.services, name))
+    }
+}
+
+/// The last value of a variable.
+fn last(variables: &[(String, String)], name: &str) -> Option<String> {
+    let found = variables.iter().rev().find(|(known, _)| known == name);
+    found.map(|(_, value)| value.clone())
 }
 
 /// Resolves the environment of a container.
@@ -47,34 +60,32 @@ pub(crate) fn environment(
         ("HOSTNAME".to_owned(), facts.hostname.clone()),
     ];
     base.extend(image.env.iter().cloned());
-    let mut own: Vec<(String, String)> = Vec::new();
+    let mut all = Environment {
+        base,
+        services: links::variables(pod, &given.services),
+        pod: Vec::new(),
+    };
     for from in container.env_from.iter().flatten() {
-        own.extend(from_all(from, given)?);
+        all.pod.extend(from_all(from, given)?);
     }
     for variable in container.env.iter().flatten() {
-        if let Some(value) = value((pod, container), variable, &own, (facts, given))? {
-            own.push((variable.name.clone(), value));
+        if let Some(value) = value((pod, container), variable, &all, (facts, given))? {
+            all.pod.push((variable.name.clone(), value));
         }
     }
-    Ok(Environment { base, pod: own })
+    Ok(all)
 }
 
 fn value(
     (pod, container): (&Pod, &Container),
     variable: &EnvVar,
-    known: &[(String, String)],
+    known: &Environment,
     facts: (&PodFacts, &Given),
 ) -> Result<Option<String>, ProcessError> {
     if let Some(source) = &variable.value_from {
         return from_source(pod, container, &variable.name, source, facts);
     }
-    let lookup = |name: &str| {
-        known
-            .iter()
-            .rev()
-            .find(|(known, _)| known == name)
-            .map(|(_, value)| value.clone())
-    };
+    let lookup = |name: &str| known.value(name);
     Ok(Some(expand(
         variable.value.as_deref().unwrap_or_default(),
         lookup,

@@ -1,9 +1,9 @@
-//! The ConfigMaps and Secrets that a pod refers to, as they were read, and how they are said to be missing.
+//! The ConfigMaps and Secrets that a pod refers to, and the Services that it is told of, as they were read, and how they are said to be missing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Container, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Container, Secret, Service};
 
 use super::ProcessError;
 
@@ -14,12 +14,17 @@ pub(crate) struct Needs {
     pub(crate) config_maps: BTreeSet<String>,
     /// Secrets.
     pub(crate) secrets: BTreeSet<String>,
+    /// The Services that there are.
+    pub(crate) services: bool,
 }
 
 impl Needs {
     /// Those of a container's environment.
     pub(crate) fn of(container: &Container) -> Needs {
-        let mut needs = Needs::default();
+        let mut needs = Needs {
+            services: true,
+            ..Needs::default()
+        };
         for from in container.env_from.iter().flatten() {
             let maps = from.config_map_ref.iter().map(|r| r.name.clone());
             needs.config_maps.extend(maps);
@@ -46,6 +51,8 @@ pub(crate) struct Given {
     pub(crate) config_maps: BTreeMap<String, Arc<ConfigMap>>,
     /// The Secrets that there are.
     pub(crate) secrets: BTreeMap<String, Arc<Secret>>,
+    /// The Services of the pod's namespace, and the API server's.
+    pub(crate) services: Vec<Arc<Service>>,
 }
 
 impl Given {

@@ -6,6 +6,7 @@ mod env;
 mod expand;
 mod files;
 mod given;
+mod links;
 
 use std::net::IpAddr;
 
@@ -167,13 +168,7 @@ pub(crate) fn process(
     given: &Given,
 ) -> Result<Process, ProcessError> {
     let env = environment(pod, container, image, facts, given)?;
-    let declared = |name: &str| {
-        env.pod
-            .iter()
-            .rev()
-            .find(|(n, _)| n == name)
-            .map(|(_, value)| value.clone())
-    };
+    let declared = |name: &str| env.value(name);
     let expand = |words: &[String]| -> Vec<String> {
         words
             .iter()

@@ -1,4 +1,4 @@
-//! Reads the ConfigMaps and Secrets that a pod refers to. That one is not there is said where it is
+//! Reads the ConfigMaps and Secrets that a pod refers to, and the Services that it is told of. That one is not there is said where it is
 //! used, for it may be optional.
 
 use std::collections::BTreeMap;
@@ -9,6 +9,7 @@ use lifecycle::Failure;
 
 use super::{Hands, failure};
 use crate::container::{Given, Needs, ProcessError};
+use crate::node::is_static;
 use crate::objects::ObjectError;
 
 /// What is told of a container whose configuration can't be made.
@@ -33,6 +34,11 @@ impl Hands {
         for name in &needs.secrets {
             let found = self.place.objects.secret(namespace, name).await;
             put(&mut given.secrets, name, found.map_err(unknown)?);
+        }
+        if needs.services {
+            // A static pod runs whether there is an API server or not.
+            let known = self.place.objects.services(namespace, is_static(pod));
+            given.services = known.await.map_err(unknown)?;
         }
         Ok(given)
     }

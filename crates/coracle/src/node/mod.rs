@@ -37,6 +37,7 @@ use crate::dirs::Dirs;
 use crate::dns::Dns;
 use crate::hands::{Hands, Place, PodNet, Streams};
 use crate::machine::Machine;
+use crate::objects::ClusterObjects;
 use crate::outlet::ClusterOutlet;
 use crate::program;
 use crate::progress::Reporter;
@@ -140,7 +141,10 @@ async fn node(config: NodeConfig, dirs: Dirs) -> anyhow::Result<()> {
         dirs.clone(),
     );
     let forgotten = outlet.when_forgotten();
-    let objects = cluster::Objects::new(client.clone());
+    let objects = ClusterObjects {
+        objects: cluster::Objects::new(client.clone()),
+        services: cluster::Services::watch(client.clone()),
+    };
     let hands = Arc::new(hands(&dirs, host, &site, &config, objects)?);
     collect_code(&hands);
     let clock = Arc::new(TokioClock::default());
@@ -226,7 +230,7 @@ fn hands(
     host: Arc<Host>,
     site: &Site,
     config: &NodeConfig,
-    objects: cluster::Objects,
+    objects: ClusterObjects,
 ) -> anyhow::Result<Hands> {
     let place = Place {
         pod_net: PodNet::Node,
