@@ -14,7 +14,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, News};
 use crate::orphans::Orphans;
 use crate::ports::{Guest, Ports};
 use crate::slot::Slot;
@@ -192,10 +192,13 @@ impl Agent {
     ///
     /// # Errors
     /// [`ApplyError`].
-    pub fn apply(&self, pod: Pod) -> Result<(), ApplyError> {
+    pub fn apply(&self, pod: impl Into<Arc<Pod>>) -> Result<(), ApplyError> {
+        let pod: Arc<Pod> = pod.into();
         let uid = pod.metadata.uid.clone().filter(|uid| !uid.is_empty());
         let Some(uid) = uid else {
-            return Err(ApplyError::NoUid(pod.metadata.name.unwrap_or_default()));
+            return Err(ApplyError::NoUid(
+                pod.metadata.name.clone().unwrap_or_default(),
+            ));
         };
         let mut table = self.inner.table();
         table.unseen.remove(&uid);
@@ -203,8 +206,12 @@ impl Agent {
             Entry::Occupied(slot) => {
                 let slot = Arc::clone(slot.get());
                 // The table stays locked: else the pod could be forgotten in between.
-                let before = slot.lock().ledger.view().clone();
-                if slot.tell(|ledger| ledger.replace(pod)) && *slot.lock().ledger.view() != before {
+                let mut news = News::default();
+                slot.tell(|ledger| {
+                    news = ledger.replace(pod);
+                    news.any
+                });
+                if news.view {
                     self.inner.node.notify_one();
                 }
             }

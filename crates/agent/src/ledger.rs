@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use lifecycle::memory::Run;
 use lifecycle::{
     Action, Checkpoint, Costs, Event, Exit, ExitKind, Failure, Key, Kind, Memory, Observed, Output,
@@ -33,7 +34,7 @@ pub struct Ledger {
     /// Counts changes of the pod that a checkpoint has to hold.
     revision: u64,
     saved: Option<u64>,
-    published: Option<(Box<PodStatus>, bool)>,
+    published: Option<(Arc<PodStatus>, bool)>,
     view: Box<PodView>,
     costs: Costs,
 }
@@ -50,8 +51,17 @@ impl Turn {
     /// What has to be safe before the turn may be committed; `None` if that is so already.
     pub fn checkpoint(&self) -> Option<Checkpoint> {
         self.save
-            .then(|| Checkpoint::new(Pod::clone(&self.pod), self.step.memory.clone()))
+            .then(|| Checkpoint::new(Arc::clone(&self.pod), self.step.memory.clone()))
     }
+}
+
+/// What an object of the pod that came from its source tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct News {
+    /// Anything at all.
+    pub any: bool,
+    /// Something that the node has to know.
+    pub view: bool,
 }
 
 /// What a committed turn brings about.
@@ -59,13 +69,15 @@ impl Turn {
 pub struct Effects {
     /// The pod that it is about.
     pub pod: Arc<Pod>,
+    /// What was remembered of it before.
+    pub before: Memory,
     /// To execute now. Each is in flight until it is answered with its ticket; one whose key is in
     /// flight already takes that one's place.
     pub actions: Vec<(Ticket, Action)>,
     /// To tell.
     pub events: Vec<Event>,
     /// The status, if it or `released` has changed.
-    pub status: Option<PodStatus>,
+    pub status: Option<Arc<PodStatus>>,
     /// Nothing runs and nothing is held.
     pub released: bool,
     /// When to take the next turn with no fact changed.
@@ -78,8 +90,8 @@ pub struct Effects {
 
 impl Ledger {
     /// Of a pod that is new here.
-    pub fn new(pod: Pod, costs: Costs) -> Ledger {
-        Ledger::with(pod, Memory::default(), None, costs)
+    pub fn new(pod: impl Into<Arc<Pod>>, costs: Costs) -> Ledger {
+        Ledger::with(pod.into(), Memory::default(), None, costs)
     }
 
     /// Of a pod that was here before.
@@ -87,8 +99,8 @@ impl Ledger {
         Ledger::with(checkpoint.pod, adopted(checkpoint.memory), Some(0), costs)
     }
 
-    fn with(pod: Pod, memory: Memory, saved: Option<u64>, costs: Costs) -> Ledger {
-        let pod = Arc::new(trimmed(pod));
+    fn with(pod: Arc<Pod>, memory: Memory, saved: Option<u64>, costs: Costs) -> Ledger {
+        let pod = trimmed(pod);
         let standing = standing(&memory, memory.verdict.clone(), over(&memory));
         let view = Box::new(PodView::of(&pod, &costs, standing));
         Ledger {
@@ -141,19 +153,33 @@ impl Ledger {
                 .is_some_and(|(_, released)| *released)
     }
 
-    /// The pod's object, from its source: changed, or as it was. True if anything is new.
-    pub fn replace(&mut self, pod: Pod) -> bool {
-        let pod = trimmed(pod);
+    /// The pod's object, from its source: changed, or as it was.
+    pub fn replace(&mut self, pod: impl Into<Arc<Pod>>) -> News {
+        let pod = trimmed(pod.into());
         let back = std::mem::take(&mut self.observed.gone);
-        if *self.pod == pod {
-            return back;
+        if self.pod == pod {
+            return News {
+                any: back,
+                view: false,
+            };
         }
-        if !same(&self.pod, &pod) {
-            self.revision += 1;
+        if same(&self.pod, &pod) {
+            // Nothing that the node reads: what was worked out for it stands.
+            self.view.pod = Arc::clone(&pod);
+            self.pod = pod;
+            return News {
+                any: true,
+                view: false,
+            };
         }
-        self.pod = Arc::new(pod);
+        self.revision += 1;
+        self.pod = pod;
+        let before = PodView::clone(&self.view);
         self.refresh(self.view.terminal);
-        true
+        News {
+            any: true,
+            view: *self.view != before,
+        }
     }
 
     /// The pod has left its source.
@@ -277,8 +303,8 @@ impl Ledger {
     /// Makes a turn so, whose checkpoint is safe.
     pub fn commit(&mut self, turn: Turn, now: Timestamp) -> Effects {
         let step = *turn.step;
-        let before = (self.memory.verdict.clone(), self.view.terminal);
-        self.memory = step.memory;
+        let terminal_before = self.view.terminal;
+        let before = std::mem::replace(&mut self.memory, step.memory);
         self.saved = Some(turn.revision);
         let absorbed = step
             .forget
@@ -301,18 +327,21 @@ impl Ledger {
             .published
             .as_ref()
             .is_some_and(|(old, released)| **old == step.status && *released == step.released);
-        if !same {
-            self.published = Some((Box::new(step.status.clone()), step.released));
+        let status = (!same).then(|| Arc::new(step.status));
+        if let Some(status) = &status {
+            self.published = Some((Arc::clone(status), step.released));
         }
         Effects {
             pod: turn.pod,
             actions,
             events: step.events,
-            status: (!same).then_some(step.status),
+            status,
             released: step.released,
             wake_at: step.wake_at,
             absorbed,
-            view_changed: (&before.0, before.1) != (&self.memory.verdict, self.view.terminal),
+            view_changed: before.verdict != self.memory.verdict
+                || terminal_before != self.view.terminal,
+            before,
         }
     }
 
@@ -402,17 +431,45 @@ fn lost_unseen(
 }
 
 /// Without what nobody here reads and every watch event carries.
-fn trimmed(mut pod: Pod) -> Pod {
-    pod.metadata.managed_fields = None;
+fn trimmed(mut pod: Arc<Pod>) -> Arc<Pod> {
+    if pod.metadata.managed_fields.is_some() {
+        Arc::make_mut(&mut pod).metadata.managed_fields = None;
+    }
     pod
 }
 
 /// True if a checkpoint of the one does for the other: our own status patches come back as changes.
 fn same(one: &Pod, other: &Pod) -> bool {
-    let rest = |pod: &Pod| {
-        let mut meta = pod.metadata.clone();
-        meta.resource_version = None;
-        meta
-    };
-    one.spec == other.spec && rest(one) == rest(other)
+    let ObjectMeta {
+        annotations,
+        creation_timestamp,
+        deletion_grace_period_seconds,
+        deletion_timestamp,
+        finalizers,
+        generate_name,
+        generation,
+        labels,
+        managed_fields: _,
+        name,
+        namespace,
+        owner_references,
+        resource_version: _,
+        self_link,
+        uid,
+    } = &one.metadata;
+    let rest = &other.metadata;
+    *uid == rest.uid
+        && *name == rest.name
+        && *namespace == rest.namespace
+        && *generation == rest.generation
+        && *deletion_timestamp == rest.deletion_timestamp
+        && *deletion_grace_period_seconds == rest.deletion_grace_period_seconds
+        && *labels == rest.labels
+        && *annotations == rest.annotations
+        && *finalizers == rest.finalizers
+        && *owner_references == rest.owner_references
+        && *creation_timestamp == rest.creation_timestamp
+        && *generate_name == rest.generate_name
+        && *self_link == rest.self_link
+        && one.spec == other.spec
 }

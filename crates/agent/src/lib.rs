@@ -16,6 +16,6 @@ mod worker;
 
 pub use agent::{Agent, ApplyError, Config};
 pub use clock::{Clock, TokioClock};
-pub use ledger::{Effects, Ledger, Ticket, Turn};
+pub use ledger::{Effects, Ledger, News, Ticket, Turn};
 pub use ports::{Boundless, Guest, Hands, Machine, Outlet, Ports, Subject};
 pub use store::{Checkpoints, Folder, Loaded, StoreError, Volatile};

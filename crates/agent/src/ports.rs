@@ -50,7 +50,7 @@ pub trait Hands: Send + Sync + 'static {
 pub trait Outlet: Send + Sync + 'static {
     /// The status, with only what the kubelet owns, or `released`, has changed. Only the latest one
     /// of a pod counts. After a restart of the agent the first one comes again.
-    fn publish(&self, uid: &str, pod: &Arc<Pod>, status: PodStatus, released: bool);
+    fn publish(&self, uid: &str, pod: &Arc<Pod>, status: Arc<PodStatus>, released: bool);
 
     /// Something to tell of a pod.
     fn event(&self, pod: &Arc<Pod>, event: Event);

@@ -153,6 +153,7 @@ fn commit(inner: &Arc<Inner>, slot: &Arc<Slot>, turn: Turn) -> Option<Timestamp>
     let mut state = slot.lock();
     let Effects {
         pod,
+        before: _,
         actions,
         events,
         status,

@@ -8,7 +8,7 @@
 
 mod common;
 
-use agent::{Effects, Guest, Ledger, Ticket};
+use agent::{Effects, Guest, Ledger, News, Ticket};
 use common::{begin, deleted, guest, pod};
 use jiff::{SignedDuration, Timestamp};
 use lifecycle::{
@@ -162,16 +162,18 @@ fn a_checkpoint_is_made_for_what_has_to_be_remembered_alone() {
     let mut other = pod("a", "Always");
     other.metadata.resource_version = Some("7".to_owned());
     other.status = Some(Default::default());
-    assert!(ledger.replace(other.clone()));
-    assert!(!ledger.replace(other.clone()));
+    let patched = ledger.replace(other.clone());
+    assert!(patched.any && !patched.view);
+    assert_eq!(ledger.replace(other.clone()), News::default());
     assert!(
         ledger.turn(at(3)).checkpoint().is_none(),
         "our own patch came back"
     );
     other.metadata.labels = Some([("k".to_owned(), "v".to_owned())].into());
-    assert!(ledger.replace(other.clone()));
+    let labelled = ledger.replace(other.clone());
+    assert!(labelled.any && labelled.view);
     let made = ledger.turn(at(3));
-    assert_eq!(made.checkpoint().unwrap().pod, other);
+    assert_eq!(made.checkpoint().unwrap().pod.as_ref(), &other);
     // A change while that one is being written is not taken for saved.
     other.metadata.labels = None;
     ledger.replace(other);
@@ -242,7 +244,7 @@ fn a_pod_that_comes_back_is_not_over() {
     assert!(turn(&mut ledger, 0).released);
     ledger.gone();
     assert!(ledger.over());
-    assert!(ledger.replace(pod("a", "Always")));
+    assert!(ledger.replace(pod("a", "Always")).any);
     assert!(!ledger.over());
 }
 

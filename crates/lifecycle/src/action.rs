@@ -1,5 +1,7 @@
 //! What `step` asks for: actions, each with a key that it keeps until it is answered.
 
+use std::borrow::Borrow;
+use std::cmp::Ordering;
 use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{Container, LifecycleHandler, Probe};
@@ -15,6 +17,68 @@ pub struct Key {
     pub attempt: u32,
     /// What is done.
     pub kind: Kind,
+}
+
+/// What a key says. A map of keys is asked by it, so that a look-up makes no key; the order is that of [`Key`].
+pub(crate) trait Says {
+    /// The container, the attempt and the kind.
+    fn said(&self) -> (Option<&str>, u32, Kind);
+}
+
+/// A key whose name is another's.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct KeyRef<'a> {
+    pub(crate) container: Option<&'a str>,
+    pub(crate) attempt: u32,
+    pub(crate) kind: Kind,
+}
+
+impl Says for Key {
+    fn said(&self) -> (Option<&str>, u32, Kind) {
+        (self.container.as_deref(), self.attempt, self.kind)
+    }
+}
+
+impl Says for KeyRef<'_> {
+    fn said(&self) -> (Option<&str>, u32, Kind) {
+        (self.container, self.attempt, self.kind)
+    }
+}
+
+impl From<KeyRef<'_>> for Key {
+    fn from(key: KeyRef<'_>) -> Key {
+        Key {
+            container: key.container.map(str::to_owned),
+            attempt: key.attempt,
+            kind: key.kind,
+        }
+    }
+}
+
+impl<'a> Borrow<dyn Says + 'a> for Key {
+    fn borrow(&self) -> &(dyn Says + 'a) {
+        self
+    }
+}
+
+impl PartialEq for dyn Says + '_ {
+    fn eq(&self, other: &Self) -> bool {
+        self.said() == other.said()
+    }
+}
+
+impl Eq for dyn Says + '_ {}
+
+impl PartialOrd for dyn Says + '_ {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for dyn Says + '_ {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.said().cmp(&other.said())
+    }
 }
 
 /// The kinds of action.

@@ -2,6 +2,8 @@
 //!
 //! Must not know: folders, renames, or when it is written.
 
+use std::sync::Arc;
+
 use k8s_openapi::api::core::v1::Pod;
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +18,7 @@ pub struct Checkpoint {
     /// [`VERSION`] at the time of writing.
     pub version: u32,
     /// The Pod as last seen.
-    pub pod: Pod,
+    pub pod: Arc<Pod>,
     /// What `step` remembered.
     pub memory: Memory,
 }
@@ -43,11 +45,11 @@ pub enum CheckpointError {
 
 impl Checkpoint {
     /// Of a pod, at the current version, without what only counts.
-    pub fn new(pod: Pod, mut memory: Memory) -> Checkpoint {
+    pub fn new(pod: impl Into<Arc<Pod>>, mut memory: Memory) -> Checkpoint {
         memory.take_counts(&Memory::default());
         Checkpoint {
             version: VERSION,
-            pod,
+            pod: pod.into(),
             memory,
         }
     }
@@ -57,17 +59,23 @@ impl Checkpoint {
         serde_json::to_vec(self).map_err(CheckpointError::Unwritable)
     }
 
-    /// From bytes. The version is read first, so that a newer shape is a clear error.
+    /// From bytes. What does not read because it has a newer shape is an error that says so.
     pub fn decode(bytes: &[u8]) -> Result<Checkpoint, CheckpointError> {
         #[derive(Deserialize)]
         struct Versioned {
             version: u32,
         }
-        let Versioned { version } =
-            serde_json::from_slice(bytes).map_err(CheckpointError::Malformed)?;
-        if version != VERSION {
-            return Err(CheckpointError::Version { found: version });
+        let read: Result<Checkpoint, _> = serde_json::from_slice(bytes);
+        let version = match &read {
+            Ok(checkpoint) => Some(checkpoint.version),
+            Err(_) => {
+                let versioned: Option<Versioned> = serde_json::from_slice(bytes).ok();
+                versioned.map(|one| one.version)
+            }
+        };
+        match version.filter(|version| *version != VERSION) {
+            Some(found) => Err(CheckpointError::Version { found }),
+            None => read.map_err(CheckpointError::Malformed),
         }
-        serde_json::from_slice(bytes).map_err(CheckpointError::Malformed)
     }
 }

@@ -425,9 +425,10 @@ pub(crate) fn sweep(plan: &mut Plan<'_>, member: &Member<'_>, memory: &mut Conta
 }
 
 fn exit<'a>(plan: &Plan<'a>, member: &Member<'_>, attempt: u32) -> Option<&'a Exit> {
-    plan.observed
-        .exits
-        .get(&(member.name().to_owned(), attempt))
+    // Few are there at once: a look-up would have to make its key.
+    let mut exits = plan.observed.exits.iter();
+    let exit = exits.find(|((name, of), _)| *of == attempt && name == member.name());
+    exit.map(|(_, exit)| exit)
 }
 
 /// The Pod names another image than the one that runs, of a container that can be restarted for it.

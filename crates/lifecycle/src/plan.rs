@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 
-use crate::action::{Action, Key, Kind, What};
+use crate::action::{Action, KeyRef, Kind, Says, What};
 use crate::events::{Event, EventKind};
 use crate::memory::Memory;
 use crate::observed::{Observed, Progress};
@@ -45,12 +45,13 @@ impl<'a> Plan<'a> {
     }
 
     /// What is known of an action; `None` if it is absent.
-    pub(crate) fn fact(&self, key: &Key) -> Option<&'a Progress> {
-        self.observed.actions.get(key)
+    pub(crate) fn fact(&self, key: &KeyRef<'_>) -> Option<&'a Progress> {
+        self.observed.actions.get(key as &dyn Says)
     }
 
     /// Asks for an action.
-    pub(crate) fn ask(&mut self, key: Key, what: What) {
+    pub(crate) fn ask(&mut self, key: KeyRef<'_>, what: What) {
+        let key = key.into();
         self.actions.push(Action { key, what });
     }
 
@@ -97,8 +98,8 @@ impl<'a> Plan<'a> {
 }
 
 /// A key of the pod's own.
-pub(crate) fn pod_key(attempt: u32, kind: Kind) -> Key {
-    Key {
+pub(crate) fn pod_key(attempt: u32, kind: Kind) -> KeyRef<'static> {
+    KeyRef {
         container: None,
         attempt,
         kind,
@@ -106,9 +107,9 @@ pub(crate) fn pod_key(attempt: u32, kind: Kind) -> Key {
 }
 
 /// A container's key.
-pub(crate) fn key(member: &Member<'_>, attempt: u32, kind: Kind) -> Key {
-    Key {
-        container: Some(member.name().to_owned()),
+pub(crate) fn key<'a>(member: &Member<'a>, attempt: u32, kind: Kind) -> KeyRef<'a> {
+    KeyRef {
+        container: Some(member.name()),
         attempt,
         kind,
     }

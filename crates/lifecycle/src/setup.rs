@@ -140,7 +140,7 @@ fn undo(
 /// what has that attempt: `due` is when to ask, `None` while it is asked for. True once it is done.
 pub(crate) fn retry(
     plan: &mut Plan<'_>,
-    key: &crate::action::Key,
+    key: &crate::action::KeyRef<'_>,
     due: &mut Option<jiff::Timestamp>,
     what: &impl Fn() -> What,
 ) -> bool {
@@ -159,7 +159,7 @@ pub(crate) fn retry(
         (None, Some(at)) if !plan.due(at) => {}
         (None, _) => {
             *due = None;
-            plan.ask(key.clone(), what());
+            plan.ask(*key, what());
         }
     }
     false

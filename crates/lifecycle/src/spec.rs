@@ -57,9 +57,9 @@ pub(crate) fn mains(pod: &Pod) -> impl DoubleEndedIterator<Item = Member<'_>> {
     })
 }
 
-impl Member<'_> {
+impl<'a> Member<'a> {
     /// Its name.
-    pub(crate) fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &'a str {
         &self.spec.name
     }
 

@@ -2,6 +2,7 @@
 //! late, deletions. Each status that is written is held to [`crate::validation`].
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Pod, PodCondition, PodStatus};
@@ -15,7 +16,7 @@ use crate::world::{Happening, World};
 /// The server's objects, and what the node wants to write to them.
 #[derive(Default)]
 pub(crate) struct Api {
-    pub(crate) objects: BTreeMap<u32, Pod>,
+    pub(crate) objects: BTreeMap<u32, Arc<Pod>>,
     pub(crate) wanted: BTreeMap<u32, Wanted>,
     /// It answers nobody until then.
     pub(crate) down_until: Option<Timestamp>,
@@ -23,9 +24,11 @@ pub(crate) struct Api {
 
 /// What the publisher of the agent that lives knows of a pod.
 pub(crate) struct Wanted {
-    status: PodStatus,
+    status: Arc<PodStatus>,
     released: bool,
     busy: bool,
+    /// The object has it: nobody else writes what the kubelet owns.
+    known: bool,
 }
 
 impl World<'_> {
@@ -33,7 +36,7 @@ impl World<'_> {
     pub(crate) fn create(&mut self, id: u32, pod: Pod) {
         self.note(|| format!("api: pod {id} is made"));
         self.coverage.pods += 1;
-        self.api.objects.insert(id, pod);
+        self.api.objects.insert(id, Arc::new(pod));
         self.changed(id);
     }
 
@@ -54,9 +57,10 @@ impl World<'_> {
         let Some(pod) = self.api.objects.get_mut(&id) else {
             return;
         };
-        let before = pod.spec.clone();
+        let before = Arc::clone(pod);
+        let pod = Arc::make_mut(pod);
         change(pod);
-        if pod.spec != before {
+        if pod.spec != before.spec {
             pod.metadata.generation = pod.metadata.generation.map(|one| one + 1);
         }
         bump(pod);
@@ -113,12 +117,14 @@ impl World<'_> {
     }
 
     /// The agent publishes a status.
-    pub(crate) fn publish(&mut self, id: u32, status: PodStatus, released: bool) {
+    pub(crate) fn publish(&mut self, id: u32, status: Arc<PodStatus>, released: bool) {
         let wanted = self.api.wanted.entry(id).or_insert_with(|| Wanted {
-            status: PodStatus::default(),
+            status: Arc::clone(&status),
             released: false,
             busy: false,
+            known: false,
         });
+        wanted.known = false;
         wanted.status = status;
         wanted.released |= released;
         self.push(id);
@@ -132,8 +138,9 @@ impl World<'_> {
         let Some(object) = self.api.objects.get(&id) else {
             return;
         };
-        let behind = object.status.as_ref() != Some(&merged(object, &wanted.status));
-        if behind || deletable(object, wanted.released) {
+        wanted.known =
+            wanted.known || object.status.as_ref() == Some(&merged(object, &wanted.status));
+        if !wanted.known || deletable(object, wanted.released) {
             wanted.busy = true;
             let delay = Chance::of(self.scenario.seed, ("patch", self.seq)).between(1, 300);
             self.at(
@@ -216,7 +223,7 @@ impl World<'_> {
                 new.phase.as_deref().unwrap_or_default()
             )
         });
-        if let Some(pod) = self.api.objects.get_mut(&id) {
+        if let Some(pod) = self.api.objects.get_mut(&id).map(Arc::make_mut) {
             pod.status = Some(new);
             bump(pod);
         }

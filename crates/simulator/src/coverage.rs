@@ -1,20 +1,21 @@
 //! Which moves and states histories have reached, so that a rule that nothing ever puts to the
 //! test shows.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use lifecycle::Memory;
-use lifecycle::memory::Run;
+use lifecycle::memory::{EffortState, Run};
 
 use crate::chance::hash;
+use crate::diagram::{Chart, Transition};
+use crate::rules::{Broken, broken};
 
 /// What was reached, over any number of histories.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Coverage {
-    /// Moves of containers from one state to another, and how often.
-    pub moves: BTreeMap<(&'static str, &'static str, bool), u64>,
-    /// Phases, and what came after them.
-    pub phases: BTreeMap<(&'static str, &'static str), u64>,
+    /// Transitions, and how often.
+    pub transitions: BTreeMap<(Chart, &'static str, &'static str), u64>,
     /// Hashes of a pod's state as a whole: phase, cause of the end, setup, each container's state.
     pub states: BTreeSet<u64>,
     /// Steps that were taken.
@@ -26,26 +27,24 @@ pub struct Coverage {
 }
 
 impl Coverage {
-    /// Notes a step.
-    pub(crate) fn note(&mut self, before: &Memory, after: &Memory) {
+    /// Notes a step, which makes no transition that the diagrams do not have.
+    pub(crate) fn note(&mut self, before: &Memory, after: &Memory) -> Result<(), Broken> {
         self.steps += 1;
         let ending = after.terminating.is_some();
+        let chart = if ending { Chart::Ending } else { Chart::Living };
         for (name, container) in &after.containers {
-            let from = before
-                .containers
-                .get(name)
-                .map_or("-", |one| word(&one.run));
-            let to = word(&container.run);
-            if from != to {
-                *self.moves.entry((from, to, ending)).or_default() += 1;
-            }
+            let from = before.containers.get(name);
+            let from = from.map_or("-", |one| word(&one.run));
+            self.transition(chart, (from, word(&container.run)))?;
         }
         let phase = |memory: &Memory| memory.phase.map_or("-", |phase| phase.as_str());
-        if phase(before) != phase(after) {
-            *self
-                .phases
-                .entry((phase(before), phase(after)))
-                .or_default() += 1;
+        self.transition(Chart::Phase, (phase(before), phase(after)))?;
+        for (from, to) in [
+            (&before.address, &after.address),
+            (&before.folders, &after.folders),
+        ] {
+            let transition = (effort(&from.state), effort(&to.state));
+            self.transition(Chart::Holding, transition)?;
         }
         let runs: Vec<(&str, &str)> = after
             .containers
@@ -56,20 +55,56 @@ impl Coverage {
         let setup =
             [&after.address, &after.folders].map(|effort| std::mem::discriminant(&effort.state));
         self.states.insert(hash((phase(after), cause, setup, runs)));
+        Ok(())
+    }
+
+    fn transition(&mut self, chart: Chart, (from, to): Transition) -> Result<(), Broken> {
+        if from == to {
+            return Ok(());
+        }
+        match self.transitions.entry((chart, from, to)) {
+            Entry::Occupied(mut known) => *known.get_mut() += 1,
+            Entry::Vacant(new) => {
+                if !chart.transitions().contains(&(from, to)) {
+                    let detail = format!("{chart}: {from} -> {to}");
+                    return broken("docs/lifecycle.md has each transition", detail);
+                }
+                new.insert(1);
+            }
+        }
+        Ok(())
+    }
+
+    /// What the diagrams have and was not reached.
+    pub fn unreached(&self) -> Vec<(Chart, &'static str, &'static str)> {
+        let all = Chart::ALL.into_iter().flat_map(|chart| {
+            let transitions = chart.transitions().iter();
+            transitions.map(move |(from, to)| (chart, *from, *to))
+        });
+        all.filter(|one| !self.transitions.contains_key(one))
+            .collect()
     }
 
     /// Takes over what another has reached.
     pub fn add(&mut self, other: Coverage) {
-        for (key, count) in other.moves {
-            *self.moves.entry(key).or_default() += count;
-        }
-        for (key, count) in other.phases {
-            *self.phases.entry(key).or_default() += count;
+        for (key, count) in other.transitions {
+            *self.transitions.entry(key).or_default() += count;
         }
         self.states.extend(other.states);
         self.steps += other.steps;
         self.happenings += other.happenings;
         self.pods += other.pods;
+    }
+}
+
+fn effort(state: &EffortState) -> &'static str {
+    match state {
+        EffortState::Idle => "Idle",
+        EffortState::Asked => "Asked",
+        EffortState::Failed { .. } => "Failed",
+        EffortState::Done => "Done",
+        EffortState::Undoing { .. } => "Undoing",
+        EffortState::Undone => "Undone",
     }
 }
 

@@ -15,6 +15,7 @@
 mod api;
 mod chance;
 mod coverage;
+mod diagram;
 mod machine;
 mod node;
 mod pressure;
@@ -29,6 +30,7 @@ pub mod validation;
 mod world;
 
 pub use coverage::Coverage;
+pub use diagram::{Chart, ENOUGH, Transition};
 pub use rules::Violation;
 pub use scenario::{Fault, Planned, Scenario, Trouble};
 pub use sequences::{Sequence, sequences};

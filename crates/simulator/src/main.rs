@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use simulator::{Coverage, Scenario, Violation, run, shrink, traced};
+use simulator::{Coverage, ENOUGH, Scenario, Violation, run, shrink, traced};
 
 /// So many histories are between two lines of progress.
 const LINE: u64 = 2_000;
@@ -48,29 +48,32 @@ fn main() -> ExitCode {
     let count = arguments.histories.saturating_sub(arguments.from);
     println!(
         "{count} histories with {} pods: no rule was broken; {:.0} histories and {:.0} pods a second; \
-         {} steps, {} happenings; reached {} moves of containers, {} of phases, {} states of a pod",
+         {} steps, {} happenings; reached {} transitions and {} states of a pod",
         coverage.pods,
         begun.rate(count),
         begun.rate(coverage.pods),
         coverage.steps,
         coverage.happenings,
-        coverage.moves.len(),
-        coverage.phases.len(),
+        coverage.transitions.len(),
         coverage.states.len(),
     );
     if arguments.coverage {
         list(&coverage);
     }
-    ExitCode::SUCCESS
+    let unreached = coverage.unreached();
+    if count < ENOUGH || unreached.is_empty() {
+        return ExitCode::SUCCESS;
+    }
+    eprintln!("docs/lifecycle.md has transitions that no history has reached:");
+    for (chart, from, to) in unreached {
+        eprintln!("  {chart}: {from} -> {to}");
+    }
+    ExitCode::FAILURE
 }
 
 fn list(coverage: &Coverage) {
-    for ((from, to, ending), times) in &coverage.moves {
-        let when = if *ending { "ending" } else { "living" };
-        println!("{when}: {from} -> {to}: {times}");
-    }
-    for ((from, to), times) in &coverage.phases {
-        println!("phase: {from} -> {to}: {times}");
+    for ((chart, from, to), times) in &coverage.transitions {
+        println!("{chart}: {from} -> {to}: {times}");
     }
 }
 

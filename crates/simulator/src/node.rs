@@ -51,6 +51,8 @@ pub(crate) struct Node {
     measuring: bool,
     /// What the node's decisions remember; it goes with the agent.
     pub(crate) memory: NodeMemory,
+    /// Starts that are under way and won't fail, by pod and number.
+    starting: BTreeSet<(u32, u64)>,
     /// How often each action was asked for, over all lives: chance goes by that.
     asked: BTreeMap<(u32, Key), u32>,
 }
@@ -308,16 +310,15 @@ impl World<'_> {
         let Some(pending) = worker.pending.take() else {
             return Ok(None);
         };
-        let before = worker.ledger.memory().clone();
         let effects = worker.ledger.commit(pending.turn, now);
-        self.coverage.note(&before, worker.ledger.memory());
-        let actions: Vec<Action> = effects.actions.iter().map(|(_, one)| one.clone()).collect();
+        self.coverage
+            .note(&effects.before, worker.ledger.memory())?;
         let shown = Shown {
             id,
             pod: &effects.pod,
             gone: pending.gone,
             memory: worker.ledger.memory(),
-            actions: &actions,
+            actions: &effects.actions,
             now,
         };
         let witness = self.witnesses.entry(id).or_default();
@@ -360,6 +361,9 @@ impl World<'_> {
         let answer = chance.between(0, most);
         let twice = chance.percent(percent).then(|| chance.between(0, 5000));
         self.seq += 1;
+        if key.kind == Kind::Start && fails.is_none() {
+            self.node.starting.insert((id, self.seq));
+        }
         let exec = Exec {
             life,
             id,
@@ -386,6 +390,7 @@ impl World<'_> {
             return Ok(());
         };
         let (id, answer) = (exec.id, exec.answer);
+        self.node.starting.remove(&(id, number));
         self.about = Some(id);
         let fails = exec.fails.take();
         let effect = match fails.filter(|_| self.machine.fail(id, &exec.action.key)) {
@@ -519,13 +524,8 @@ impl World<'_> {
 
     /// True while a guest may come from a Start that is under way.
     fn starting(&self, id: u32) -> bool {
-        self.execs.values().any(|exec| {
-            exec.id == id
-                && exec.life == self.node.life
-                && exec.result.is_none()
-                && exec.fails.is_none()
-                && exec.action.key.kind == Kind::Start
-        })
+        let mut own = self.node.starting.range((id, 0)..=(id, u64::MAX));
+        own.next().is_some()
     }
 
     fn forget(&mut self, id: u32) -> Result<(), Broken> {
@@ -575,6 +575,7 @@ impl World<'_> {
             }
         }
         self.execs.clear();
+        self.node.starting.clear();
         // A host may drop a Stop with the connection that asked for it.
         for guest in self.machine.guests.values_mut() {
             let draining = guest
@@ -699,18 +700,16 @@ impl World<'_> {
             return Ok(());
         }
         self.node.unseen.remove(&id);
-        let Some(pod) = self.api.objects.get(&id).cloned() else {
+        let Some(pod) = self.api.objects.get(&id).map(Arc::clone) else {
             self.gone(id);
             return Ok(());
         };
         match self.node.workers.get_mut(&id) {
             None => self.add(id, Ledger::new(pod, COSTS)),
             Some(worker) => {
-                let before = worker.ledger.view().clone();
-                let new = worker.ledger.replace(pod);
-                let seen = *worker.ledger.view() != before;
-                self.tell(id, new);
-                if seen {
+                let news = worker.ledger.replace(pod);
+                self.tell(id, news.any);
+                if news.view {
                     self.judge_soon();
                 }
             }
@@ -883,7 +882,7 @@ impl World<'_> {
 
 /// A checkpoint and its replay give the same plan.
 fn replays(ledger: &Ledger, now: Timestamp) -> Result<(), Broken> {
-    let checkpoint = Checkpoint::new(ledger.pod().as_ref().clone(), ledger.memory().clone());
+    let checkpoint = Checkpoint::new(Arc::clone(ledger.pod()), ledger.memory().clone());
     let bytes = checkpoint.encode().unwrap_or_default();
     let Ok(mut back) = Checkpoint::decode(&bytes) else {
         return broken("a checkpoint reads as it was written", "it does not read");

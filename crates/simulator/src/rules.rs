@@ -5,7 +5,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
+use agent::Ticket;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodStatus};
 use lifecycle::memory::{Ended, Terminating};
@@ -65,11 +67,10 @@ pub(crate) struct Witness {
     containers: BTreeMap<String, Seen>,
     terminating: Option<Terminating>,
     verdict: Option<Verdict>,
-    last: Option<PodStatus>,
     /// A failure was dealt to it that no retry helps.
     pub(crate) hopeless: bool,
     /// Every status that was published and differs from the one before it.
-    pub(crate) statuses: Vec<PodStatus>,
+    pub(crate) statuses: Vec<Arc<PodStatus>>,
 }
 
 #[derive(Default)]
@@ -94,7 +95,7 @@ pub(crate) struct Shown<'a> {
     pub(crate) pod: &'a Pod,
     pub(crate) gone: bool,
     pub(crate) memory: &'a Memory,
-    pub(crate) actions: &'a [Action],
+    pub(crate) actions: &'a [(Ticket, Action)],
     pub(crate) now: Timestamp,
 }
 
@@ -110,7 +111,7 @@ impl Witness {
             }
             seen.attempt = container.attempt;
         }
-        for action in shown.actions {
+        for (_, action) in shown.actions {
             self.action(machine, shown, action)?;
         }
         Ok(())
@@ -208,7 +209,7 @@ impl Witness {
         &mut self,
         machine: &Machine,
         (id, pod): (u32, &Pod),
-        status: &PodStatus,
+        status: &Arc<PodStatus>,
         starting: bool,
     ) -> Result<(), Broken> {
         let phase = status.phase.as_deref().unwrap_or_default();
@@ -227,7 +228,8 @@ impl Witness {
             let detail = format!("{phase} {:?} of one that {reason}", status.reason);
             return broken("who is ended by the node is Failed for that", detail);
         }
-        if let Some(last) = &self.last {
+        let last = self.statuses.last();
+        if let Some(last) = last {
             let before = last.phase.as_deref().unwrap_or_default();
             if matches!(before, "Succeeded" | "Failed") && phase != before {
                 return broken("terminal phases absorb", format!("{before} became {phase}"));
@@ -239,14 +241,13 @@ impl Witness {
                 return broken("the API server's validation", refused.join("; "));
             }
         }
-        counts(self.last.as_ref(), status)?;
+        counts(last.map(|last| &**last), status)?;
         told(status)?;
         probing::ready(machine, (id, pod), status)?;
         if phase == "Succeeded" {
             succeeded(machine, id, pod)?;
         }
-        self.last = Some(status.clone());
-        self.statuses.push(status.clone());
+        self.statuses.push(Arc::clone(status));
         Ok(())
     }
 }

@@ -1,6 +1,8 @@
 //! The statuses that simulated nodes gave their pods, for who wants to hold them against a real API
 //! server.
 
+use std::sync::Arc;
+
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 
 use crate::coverage::Coverage;
@@ -15,7 +17,7 @@ pub struct Sequence {
     /// The object, as it was made.
     pub pod: Pod,
     /// As they were published, each of them different from the one before it.
-    pub statuses: Vec<PodStatus>,
+    pub statuses: Vec<Arc<PodStatus>>,
 }
 
 /// The sequences of the pods of `count` histories, from that of `seed` on.

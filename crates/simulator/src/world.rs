@@ -1,8 +1,10 @@
 //! A history as it happens: virtual time, a queue of happenings, and what goes wrong.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::PodStatus;
 use lifecycle::node::{Measure, Period, Usage};
 use lifecycle::{Eviction, Verdict};
 
@@ -106,7 +108,7 @@ pub struct Outcome {
     /// The last lines of what happened, if they were asked for.
     pub lines: Vec<String>,
     /// By pod: every status that it was given, in order.
-    pub(crate) statuses: BTreeMap<u32, Vec<k8s_openapi::api::core::v1::PodStatus>>,
+    pub(crate) statuses: BTreeMap<u32, Vec<Arc<PodStatus>>>,
 }
 
 /// Runs a history.
@@ -212,9 +214,8 @@ impl<'a> World<'a> {
     fn finish(&mut self) -> Result<(), Broken> {
         let mut longest = 0;
         for (id, pod) in self.api.objects.clone() {
-            let own = pod
-                .spec
-                .and_then(|spec| spec.termination_grace_period_seconds);
+            let spec = pod.spec.as_ref();
+            let own = spec.and_then(|spec| spec.termination_grace_period_seconds);
             let grace = pod
                 .metadata
                 .deletion_grace_period_seconds

@@ -274,7 +274,7 @@ impl Hands for World {
 }
 
 impl Outlet for World {
-    fn publish(&self, uid: &str, pod: &Arc<Pod>, status: PodStatus, released: bool) {
+    fn publish(&self, uid: &str, pod: &Arc<Pod>, status: Arc<PodStatus>, released: bool) {
         if pod.metadata.name.as_deref() == Some("panics") {
             self.panic_once("publishing");
         }
@@ -282,7 +282,7 @@ impl Outlet for World {
         self.statuses
             .lock()
             .unwrap()
-            .insert(uid.into(), (status, released));
+            .insert(uid.into(), (PodStatus::clone(&status), released));
         self.changed.notify_waiters();
     }
 

@@ -158,9 +158,9 @@ impl Board {
 pub(crate) struct ToBoard(pub(crate) Arc<Board>);
 
 impl Outlet for ToBoard {
-    fn publish(&self, uid: &str, _pod: &Arc<Pod>, status: PodStatus, released: bool) {
+    fn publish(&self, uid: &str, _pod: &Arc<Pod>, status: Arc<PodStatus>, released: bool) {
         self.0.change(uid, |known| {
-            known.status = status;
+            known.status = Arc::unwrap_or_clone(status);
             known.released = released;
         });
     }

@@ -175,8 +175,8 @@ pub(super) struct Also<O> {
 }
 
 impl<O: Outlet> Outlet for Also<O> {
-    fn publish(&self, uid: &str, pod: &Arc<Pod>, status: PodStatus, released: bool) {
-        self.known.published(uid, pod, status.clone());
+    fn publish(&self, uid: &str, pod: &Arc<Pod>, status: Arc<PodStatus>, released: bool) {
+        self.known.published(uid, pod, PodStatus::clone(&status));
         self.outlet.publish(uid, pod, status, released);
     }
 

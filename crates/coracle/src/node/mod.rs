@@ -383,7 +383,7 @@ impl Node {
             PodEvent::Applied(pod) => {
                 self.publisher.observe(&pod);
                 self.volumes.applied(&pod);
-                match self.agent.apply((*pod).clone()) {
+                match self.agent.apply(Arc::clone(&pod)) {
                     Ok(()) => self.known.applied(&pod),
                     Err(error) => tracing::error!(%error, "a pod was not taken in"),
                 }

@@ -55,7 +55,8 @@ impl ClusterOutlet {
 }
 
 impl Outlet for ClusterOutlet {
-    fn publish(&self, uid: &str, pod: &Arc<Pod>, status: PodStatus, released: bool) {
+    fn publish(&self, uid: &str, pod: &Arc<Pod>, status: Arc<PodStatus>, released: bool) {
+        let status = Arc::unwrap_or_clone(status);
         self.logs()
             .entry(uid.to_owned())
             .or_insert_with(|| self.dirs.pod_logs(pod));

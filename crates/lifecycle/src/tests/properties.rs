@@ -140,7 +140,7 @@ fn apply(world: &mut World, happening: &Happening) {
                 .encode()
                 .unwrap();
             let back = Checkpoint::decode(&bytes).unwrap();
-            assert_eq!((&back.pod, &back.memory), (&world.pod, &world.memory));
+            assert_eq!((&*back.pod, &back.memory), (&world.pod, &world.memory));
             let running = guests(world);
             world
                 .observed
