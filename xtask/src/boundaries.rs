@@ -45,8 +45,15 @@ const RULES: &[Rule] = &[
         reason: "it observes and executes through ports; adapters to the hands live in coracle",
     },
     Rule {
-        name: "cluster",
+        name: "events",
         may_know: &[],
+        must_not_reach: &[KUBERNETES[0], KUBERNETES[1], KUBERNETES[2], "tokio", "tracing", "rustix", "rand", "hyper", ENGINE],
+        reason: "it counts what is said, for a cluster and for a terminal alike: what about and where to is others' affair",
+    },
+    Rule {
+        name: "cluster",
+        // The rule by which a node tells less is one, with a cluster or without.
+        may_know: &["events"],
         must_not_reach: &["reqwest", ENGINE],
         reason: "it speaks to the API server, and knows neither what runs pods nor the disk's layout",
     },
@@ -101,7 +108,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         name: "coracle",
-        may_know: &["agent", "api", "cluster", "image", "lifecycle", "logs", "probe", "runtime", "volume"],
+        may_know: &["agent", "api", "cluster", "events", "image", "lifecycle", "logs", "probe", "runtime", "volume"],
         must_not_reach: &[],
         reason: "it wires; the WASI host is the runtime's affair",
     },

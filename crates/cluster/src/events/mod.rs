@@ -2,13 +2,12 @@
 //!
 //! Never in anyone's way: a bounded queue, one write after another in order, at the kubelet's rate (50/s, 100 at once).
 
-mod correlate;
-
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use events::{Bucket, Correlator, Heard, Key};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
@@ -20,7 +19,6 @@ use tokio::sync::Notify;
 use crate::backoff::Backoff;
 use crate::error::{Call, CallError, Kind};
 use crate::outage::Outage;
-use correlate::{Bucket, Correlator, Write};
 
 /// Events that wait for the API server before new ones are dropped.
 const QUEUE: usize = 1000;
@@ -171,10 +169,53 @@ fn event(
     }
 }
 
+/// An event to be written.
+#[derive(Debug, Clone)]
+struct Write {
+    event: Event,
+    key: Key,
+    /// It stands in the API already: its count, message and time are patched.
+    repeats: bool,
+}
+
+/// What to write of `event`, if anything. What was told is known by its object's name.
+fn correlate(
+    correlator: &mut Correlator<Option<String>>,
+    mut event: Event,
+    now: Timestamp,
+) -> Option<Write> {
+    let object = &event.involved_object;
+    let said = [
+        &object.kind,
+        &object.namespace,
+        &object.name,
+        &object.uid,
+        &object.api_version,
+    ];
+    let about = said.map(|part| part.as_deref().unwrap_or_default());
+    let heard = Heard {
+        about: &about.join("\0"),
+        kind: event.type_.as_deref().unwrap_or_default(),
+        reason: event.reason.as_deref().unwrap_or_default(),
+        part: object.field_path.as_deref().unwrap_or_default(),
+        message: event.message.as_deref().unwrap_or_default(),
+    };
+    let tell = correlator.correlate(&heard, event.metadata.name.clone(), now)?;
+    event.message = Some(tell.message);
+    event.count = Some(i32::try_from(tell.count).unwrap_or(i32::MAX));
+    event.first_timestamp = Some(Time(tell.first));
+    event.metadata.name = tell.tag;
+    Some(Write {
+        event,
+        key: tell.key,
+        repeats: tell.repeats,
+    })
+}
+
 struct Writer {
     client: Client,
     queue: Arc<Queue>,
-    correlator: Correlator,
+    correlator: Correlator<Option<String>>,
     rate: Bucket,
     outage: Outage,
     told: u64,
@@ -210,7 +251,8 @@ impl Writer {
                 continue;
             };
             drop(changed);
-            if let Some(write) = self.correlator.correlate(event, Timestamp::now()) {
+            let write = correlate(&mut self.correlator, event, Timestamp::now());
+            if let Some(write) = write {
                 self.write(write).await;
             }
             self.tell_dropped();
@@ -238,7 +280,11 @@ impl Writer {
             match self.call(&write).await {
                 Ok(written) => {
                     self.outage.answered();
-                    return self.correlator.written(&written);
+                    let count = written.count.and_then(|count| u32::try_from(count).ok());
+                    if let Some(count) = count {
+                        self.correlator.counted(&write.key, count);
+                    }
+                    return;
                 }
                 // It lived for its hour: told anew.
                 Err(error) if write.repeats && error.kind() == Kind::NotFound => {
@@ -281,6 +327,29 @@ impl Writer {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn what_happens_again_is_written_under_its_first_name() {
+        let mut correlator = Correlator::default();
+        let mut write = |second| {
+            let now = Timestamp::from_second(second).unwrap();
+            let event = event(
+                "wasm-1",
+                &Subject::Node,
+                Severity::Normal,
+                "Rebooted",
+                "again",
+                now,
+            );
+            correlate(&mut correlator, event, now).unwrap()
+        };
+        let (first, again) = (write(1), write(2));
+        assert!(!first.repeats && again.repeats);
+        assert_eq!(first.event.metadata.name, again.event.metadata.name);
+        assert_eq!((first.event.count, again.event.count), (Some(1), Some(2)));
+        assert_eq!(first.event.first_timestamp, again.event.first_timestamp);
+        assert_ne!(first.event.last_timestamp, again.event.last_timestamp);
+    }
 
     #[test]
     fn an_event_has_the_kubelet_s_shape() {

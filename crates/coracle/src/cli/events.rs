@@ -72,12 +72,6 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-/// The container that an event is about, as a field path.
-fn field_path(told: &Told) -> Option<String> {
-    let container = told.container.as_ref()?;
-    Some(format!("spec.containers{{{container}}}"))
-}
-
 /// As the API has it.
 fn object(found: &Found, told: &Told) -> Value {
     let (namespace, name) = name_of(&found.record.pod);
@@ -91,7 +85,7 @@ fn object(found: &Found, told: &Told) -> Value {
             "namespace": namespace,
             "name": name,
             "uid": found.record.uid(),
-            "fieldPath": field_path(told),
+            "fieldPath": told.container,
         },
         "type": told.kind,
         "reason": told.reason,
@@ -118,7 +112,7 @@ fn cells(found: &Found, told: &Told, now: Timestamp) -> [String; 7] {
         told.reason.clone(),
         format!("pod/{}", found.name()),
         told.message.clone(),
-        field_path(told).unwrap_or_default(),
+        told.container.clone().unwrap_or_default(),
         told.count.to_string(),
     ]
 }

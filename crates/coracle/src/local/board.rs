@@ -10,7 +10,7 @@ use lifecycle::Event;
 use tokio::sync::watch;
 
 use super::end::{self, End};
-use super::events::Events;
+use super::events::{Events, Teller};
 
 /// What is known of one pod.
 #[derive(Clone, Debug)]
@@ -68,6 +68,7 @@ impl Known {
 #[derive(Debug)]
 pub(crate) struct Board {
     pods: Mutex<BTreeMap<String, Known>>,
+    teller: Mutex<Teller>,
     came: AtomicU64,
     changed: watch::Sender<()>,
 }
@@ -76,6 +77,7 @@ impl Default for Board {
     fn default() -> Board {
         Board {
             pods: Mutex::default(),
+            teller: Mutex::default(),
             came: AtomicU64::new(0),
             changed: watch::Sender::new(()),
         }
@@ -140,6 +142,21 @@ impl Board {
         self.changed.send_replace(());
     }
 
+    /// Something to tell of a pod, unless too much was.
+    fn tell(&self, uid: &str, event: Event) {
+        let mut teller = self.teller.lock().unwrap_or_else(PoisonError::into_inner);
+        let stuck = end::is_hopeless_event(&event).then(|| event.message.clone());
+        let told = teller.tell(uid, event);
+        drop(teller);
+        if stuck.is_none() && told.is_none() {
+            return;
+        }
+        self.change(uid, |known| {
+            known.stuck = known.stuck.take().or(stuck);
+            told.into_iter().for_each(|told| known.events.add(told));
+        });
+    }
+
     /// Changes what is known of a pod; false if there is no such pod.
     pub(crate) fn change(&self, uid: &str, change: impl FnOnce(&mut Known)) -> bool {
         let mut pods = self.lock();
@@ -168,12 +185,7 @@ impl Outlet for ToBoard {
     fn event(&self, pod: &Arc<Pod>, event: Event) {
         tracing::debug!(reason = event.reason, message = event.message, "event");
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
-        self.0.change(uid, |known| {
-            if end::is_hopeless_event(&event) && known.stuck.is_none() {
-                known.stuck = Some(event.message.clone());
-            }
-            known.events.add(event);
-        });
+        self.0.tell(uid, event);
     }
 
     fn forgotten(&self, uid: &str) {

@@ -1,5 +1,6 @@
 //! What was told of a pod, repeats counted as `kubectl get events` shows them, and no more than so many.
 
+use events::{Correlator, Heard};
 use jiff::Timestamp;
 use lifecycle::Event;
 use serde::{Deserialize, Serialize};
@@ -18,7 +19,7 @@ pub(crate) struct Told {
     pub(crate) reason: String,
     /// A sentence.
     pub(crate) message: String,
-    /// The container that it is about; none for the pod's own.
+    /// The container that it is about, as `involvedObject.fieldPath` has it; none for the pod's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) container: Option<String>,
     /// When it was told first.
@@ -27,6 +28,41 @@ pub(crate) struct Told {
     pub(crate) last_timestamp: Timestamp,
     /// How often.
     pub(crate) count: u64,
+    /// Tells it from others of this session, where it was told.
+    #[serde(skip)]
+    pub(crate) number: u64,
+}
+
+/// By the kubelet's own rules what is told is few, whatever happens.
+#[derive(Debug, Default)]
+pub(crate) struct Teller {
+    correlator: Correlator<u64>,
+    last: u64,
+}
+
+impl Teller {
+    /// What to add to the events of the pod `uid`, if anything.
+    pub(crate) fn tell(&mut self, uid: &str, event: Event) -> Option<Told> {
+        self.last += 1;
+        let heard = Heard {
+            about: uid,
+            kind: event.kind.as_str(),
+            reason: &event.reason,
+            part: event.container.as_deref().unwrap_or_default(),
+            message: &event.message,
+        };
+        let tell = self.correlator.correlate(&heard, self.last, event.at)?;
+        Some(Told {
+            kind: event.kind.as_str().to_owned(),
+            reason: event.reason,
+            message: tell.message,
+            container: event.container,
+            first_timestamp: tell.first,
+            last_timestamp: event.at,
+            count: tell.count.into(),
+            number: tell.tag,
+        })
+    }
 }
 
 /// The events of one pod, in the order in which they were told last.
@@ -35,38 +71,9 @@ pub(crate) struct Told {
 pub(crate) struct Events(Vec<Told>);
 
 impl Events {
-    /// Adds one; one that is like an earlier one counts there.
-    pub(crate) fn add(&mut self, event: Event) {
-        let same = |told: &Told| {
-            (
-                told.kind.as_str(),
-                &told.reason,
-                &told.message,
-                &told.container,
-            ) == (
-                event.kind.as_str(),
-                &event.reason,
-                &event.message,
-                &event.container,
-            )
-        };
-        let told = match self.0.iter().position(same) {
-            Some(at) => {
-                let mut told = self.0.remove(at);
-                told.last_timestamp = event.at;
-                told.count = told.count.saturating_add(1);
-                told
-            }
-            None => Told {
-                kind: event.kind.as_str().to_owned(),
-                reason: event.reason,
-                message: event.message,
-                container: event.container,
-                first_timestamp: event.at,
-                last_timestamp: event.at,
-                count: 1,
-            },
-        };
+    /// Adds one, or puts it in the place of what it repeats.
+    pub(crate) fn add(&mut self, told: Told) {
+        self.0.retain(|other| other.number != told.number);
         if self.0.len() >= MOST {
             self.0.remove(0);
         }
@@ -94,12 +101,18 @@ mod tests {
         }
     }
 
+    fn events(told: impl IntoIterator<Item = (&'static str, i64)>) -> Events {
+        let (mut teller, mut events) = (Teller::default(), Events::default());
+        for (message, second) in told {
+            let told = teller.tell("uid", event(message, second));
+            told.into_iter().for_each(|told| events.add(told));
+        }
+        events
+    }
+
     #[test]
     fn repeats_are_counted_and_come_last() {
-        let mut events = Events::default();
-        for (message, second) in [("a", 1), ("b", 2), ("a", 3)] {
-            events.add(event(message, second));
-        }
+        let events = events([("a", 1), ("b", 2), ("a", 3)]);
         let told: Vec<_> = events
             .all()
             .iter()
@@ -117,12 +130,32 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_is_bounded_and_the_latest_stay() {
+    fn a_flood_is_told_as_one_and_then_cut_off() {
+        let (mut teller, mut events) = (Teller::default(), Events::default());
+        for number in 0..1000 {
+            let told = teller.tell("uid", event(&number.to_string(), 1));
+            told.into_iter().for_each(|told| events.add(told));
+        }
+        let last = events.all().last().unwrap();
+        assert_eq!(
+            events.all().len(),
+            10,
+            "nine, and what stands for the others"
+        );
+        assert_eq!(last.message, "(combined from similar events): 24");
+        assert_eq!(last.count, 16);
+        assert!(teller.tell("other", event("1", 1)).is_some());
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded_and_the_latest_stay() {
         let mut events = Events::default();
         for number in 0..1000 {
-            events.add(event(&number.to_string(), number));
+            let told = Teller::default().tell("uid", event("x", number)).unwrap();
+            let number = number.unsigned_abs();
+            events.add(Told { number, ..told });
         }
         assert_eq!(events.all().len(), MOST);
-        assert_eq!(events.all().last().unwrap().message, "999");
+        assert_eq!(events.all().last().unwrap().number, 999);
     }
 }
