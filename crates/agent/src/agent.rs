@@ -302,6 +302,13 @@ impl Agent {
         self.inner.node.notify_one();
     }
 
+    /// A pod by its UID, as last given; `None` if there is none here.
+    pub fn pod(&self, uid: &str) -> Option<Arc<Pod>> {
+        let slot = self.inner.slot(uid)?;
+        let pod = Arc::clone(slot.lock().ledger.pod());
+        Some(pod)
+    }
+
     /// The pods, in no order. One that has left its source is among them until nothing is held of it.
     pub fn pods(&self) -> Vec<Arc<Pod>> {
         let pod = |slot: &Arc<Slot>| Arc::clone(slot.lock().ledger.pod());

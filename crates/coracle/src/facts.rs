@@ -4,7 +4,7 @@ use agent::Guest;
 use lifecycle::{Exit, ExitKind};
 use runtime::{Exited, GuestState, Phase};
 
-use crate::hands::container_id;
+use crate::hands::{Hands, container_id};
 
 /// How a guest ended, as the core takes it.
 pub(crate) fn exit(exited: &Exited) -> Exit {
@@ -23,10 +23,14 @@ pub(crate) fn exit(exited: &Exited) -> Exit {
     }
 }
 
-/// Tells the agent how a guest ended.
-pub(crate) fn tell(agent: &agent::Agent, exited: &Exited) {
+/// Tells the agent how a guest ended, with the container's own words.
+pub(crate) async fn tell(agent: &agent::Agent, hands: &Hands, exited: &Exited) {
     let id = &exited.id;
-    agent.guest_exited(&id.pod_uid, &id.container, id.attempt, exit(exited));
+    let exit = match agent.pod(&id.pod_uid) {
+        Some(pod) => hands.with_message(&pod, id, exit(exited)).await,
+        None => exit(exited),
+    };
+    agent.guest_exited(&id.pod_uid, &id.container, id.attempt, exit);
 }
 
 /// A guest that runs, as the agent takes it; `None` for one that has ended.

@@ -11,6 +11,7 @@ mod containers;
 pub mod events;
 mod hook;
 pub mod memory;
+pub mod message;
 pub mod node;
 pub mod observed;
 mod plan;

@@ -7,6 +7,7 @@ mod hook;
 mod images;
 mod listeners;
 mod lookup;
+mod message;
 mod net;
 mod objects;
 mod pod;

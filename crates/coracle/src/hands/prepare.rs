@@ -14,7 +14,7 @@ use volume::{Etc, HostAlias, Method, MountPoint, RootSpec};
 use super::images::Resolved;
 use super::objects::config_failure;
 use super::serve::{annotation, wrong};
-use super::{Hands, Streams, blocking, failure, locked, pod as pods, remove, start};
+use super::{Hands, Streams, blocking, failure, locked, message, pod as pods, remove, start};
 use crate::container::{self, Needs, PodFacts, Process};
 use crate::dns;
 use crate::program::sentence;
@@ -250,8 +250,13 @@ impl Hands {
         let is_brief = layers.is_empty();
         let method = self.method(&pod, &name);
         let process = process.clone();
+        let logged = matches!(self.place.streams, Streams::Logs);
         let assemble = move || {
-            let mounts = pods::mounts(&dirs, &pod, &name, &process, local)?;
+            let mut mounts = pods::mounts(&dirs, &pod, &name, &process, local)?;
+            // With `run` there is nobody to be told.
+            if let Some(container) = super::container(&pod, &name).filter(|_| logged) {
+                mounts.extend(message::mount(&dir, container)?);
+            }
             let points = mounts.iter().map(|(spec, mounted)| MountPoint {
                 path: spec.guest_path.clone(),
                 kind: mounted.kind,

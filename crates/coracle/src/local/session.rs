@@ -194,7 +194,7 @@ impl Session {
                 let Some(inner) = inner.upgrade() else {
                     return;
                 };
-                facts::tell(&inner.agent, &exited);
+                facts::tell(&inner.agent, &inner.hands, &exited).await;
             }
         });
     }

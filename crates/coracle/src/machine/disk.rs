@@ -11,6 +11,8 @@ use crate::dirs::Dirs;
 /// What tells, by its own change, when a copied root was as the image has it: what is newer, the
 /// guest wrote.
 pub(crate) const COPIED: &str = "copied";
+/// The termination message of a run, in its folder.
+pub(crate) const SAID: &str = "termination-log";
 
 /// How full the disks are.
 pub(super) fn levels(dirs: &Dirs, usage: &mut Usage) {
@@ -97,7 +99,18 @@ fn written(runs: &Path) -> Disk {
         let copied = std::fs::metadata(folder.join(COPIED)).and_then(|meta| meta.modified());
         let since = copied.ok().and_then(|at| Timestamp::try_from(at).ok());
         let newer = since.map(|since| measured(&folder.join("root"), Some(since)));
-        sum.plus(upper).plus(newer.unwrap_or_default())
+        let said = said(&folder.join(SAID));
+        sum.plus(upper).plus(newer.unwrap_or_default()).plus(said)
+    })
+}
+
+/// A file of the guest's that lies in neither.
+fn said(file: &Path) -> Disk {
+    use std::os::unix::fs::MetadataExt;
+    let found = std::fs::symlink_metadata(file).ok();
+    found.map_or_else(Disk::default, |meta| Disk {
+        bytes: meta.blocks().saturating_mul(512),
+        inodes: 1,
     })
 }
 
@@ -141,6 +154,7 @@ mod tests {
         let copy = dirs.run("u", "copy", 2);
         put(&copy.join("root"), "of-the-image", 4 << 20);
         put(&copy, COPIED, 0);
+        put(&dirs.run("u", "over", 1), SAID, 5 << 20);
         let mut usage = Usage::default();
         of_pod(&dirs, &pod, &mut usage);
         let own = &usage.pods["u"];
@@ -149,7 +163,7 @@ mod tests {
         assert_eq!(own.volumes.keys().collect::<Vec<_>>(), ["v"]);
         assert_eq!(mib(own.volumes["v"]), 1);
         let over = own.containers["over"];
-        assert_eq!((mib(over.root), mib(over.logs)), (3, 2));
+        assert_eq!((mib(over.root), mib(over.logs)), (8, 2));
         assert_eq!(own.containers["copy"].root, Disk::default());
         levels(&dirs, &mut usage);
         assert!(usage.levels[&Signal::NodeFsAvailable].capacity > 0);

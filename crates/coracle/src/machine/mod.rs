@@ -14,7 +14,7 @@ use lifecycle::node::{Call, ContainerUsage, Level, NodeEvent, PodUsage, Pressure
 
 use crate::dirs::Dirs;
 use crate::hands::Hands;
-pub(crate) use disk::COPIED;
+pub(crate) use disk::{COPIED, SAID};
 
 /// Who is told of the node's state.
 pub(crate) trait Teller: Send + Sync + 'static {

@@ -66,14 +66,14 @@ impl Guests {
         };
         for guest in &guests {
             if let Phase::Exited(exited) = &guest.phase {
-                facts::tell(&self.agent, exited);
+                facts::tell(&self.agent, &self.hands, exited).await;
             }
         }
         let running: Vec<agent::Guest> = guests.iter().filter_map(facts::running).collect();
         tracing::info!(running = running.len(), "guests known");
         self.agent.guests_known(running, as_of);
         while let Some(exited) = exits.next().await {
-            facts::tell(&self.agent, &exited);
+            facts::tell(&self.agent, &self.hands, &exited).await;
         }
     }
 

@@ -302,14 +302,4 @@ pub(super) fn ineffective(member: &Member<'_>, told: &mut Vec<String>) {
             added.join(", ")
         ));
     }
-    let path = member.spec.termination_message_path.as_deref();
-    let policy = member.spec.termination_message_policy.as_deref();
-    if path.is_some_and(|path| path != "/dev/termination-log")
-        || policy.is_some_and(|policy| policy != "File")
-    {
-        told.push(format!(
-            "container {name}: terminationMessagePath and terminationMessagePolicy are not read \
-             by this version"
-        ));
-    }
 }

@@ -1,5 +1,5 @@
 //! Several tools in one, chosen by the name it is called by or else by its first argument: `ls [PATH]`,
-//! `cat [FILE...]`, `env`, `echo [WORD...]`, `sleep MS`, `true`, `false`, `exit CODE`.
+//! `cat [FILE...]`, `write FILE CODE [WORD...]`, `env`, `echo [WORD...]`, `sleep MS`, `true`, `false`, `exit CODE`.
 //!
 //! Worlds: p1
 
@@ -34,7 +34,7 @@ fn run(words: &[String]) -> io::Result<u8> {
     by_argument.unwrap_or_else(|| {
         let asked = rest.first().unwrap_or(called);
         eprintln!(
-            "tool: there is no {asked:?} in it: ls, cat, env, echo, sleep, true, false and exit are"
+            "tool: there is no {asked:?} in it: ls, cat, write, env, echo, sleep, true, false and exit are"
         );
         Ok(UNKNOWN)
     })
@@ -45,6 +45,7 @@ fn tool(name: &str, words: &[String]) -> Option<io::Result<u8>> {
     Some(match name {
         "ls" => list(words.first().map_or("/", String::as_str)),
         "cat" => concatenate(words),
+        "write" => write(words),
         "env" => environment(),
         "echo" => writeln!(io::stdout(), "{}", words.join(" ")).map(|()| 0),
         "sleep" => {
@@ -88,6 +89,16 @@ fn concatenate(paths: &[String]) -> io::Result<u8> {
         io::copy(&mut file, &mut io::stdout())?;
     }
     Ok(0)
+}
+
+/// Puts words and a newline into a file, and gives the code that it was told to.
+fn write(words: &[String]) -> io::Result<u8> {
+    let [path, code, words @ ..] = words else {
+        return Ok(UNKNOWN);
+    };
+    let text = format!("{}\n", words.join(" "));
+    fs::write(path, text).map_err(|error| named(path, &error))?;
+    Ok(code.parse().unwrap_or(u8::MAX))
 }
 
 /// The environment, in order, a variable a line.
