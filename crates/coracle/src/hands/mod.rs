@@ -4,6 +4,7 @@
 mod capture;
 mod exec;
 mod hook;
+mod hostname;
 mod images;
 mod listeners;
 mod lookup;

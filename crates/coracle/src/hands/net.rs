@@ -13,7 +13,7 @@ use crate::program::sentence;
 use crate::publish::{PortMapping, PublishError, Publisher};
 
 /// The kubelet's reason when a pod's network can't be had.
-const NETWORK: &str = "FailedCreatePodSandBox";
+pub(super) const NETWORK: &str = "FailedCreatePodSandBox";
 
 /// Where pods have their addresses from.
 #[derive(Clone, Debug)]
@@ -98,6 +98,7 @@ impl Hands {
 
     /// Gives the pod its address, and leads there what it publishes.
     pub(super) fn address(&self, pod: &Pod) -> Result<Output, Failure> {
+        self.hostname(pod)?;
         let Some(net) = self.local(pod) else {
             elsewhere(pod)?;
             return Ok(Output::Addresses(self.place.host_ips.clone()));

@@ -179,7 +179,7 @@ pub(crate) fn remove_pod(dirs: &Dirs, uid: &str) -> Result<(), volume::Error> {
 impl Hands {
     /// The files of a pod's written volumes, by volume.
     async fn written(&self, pod: &Pod) -> Result<BTreeMap<String, Files>, Failure> {
-        let facts = self.facts(pod, &[]);
+        let facts = self.facts(pod, &[])?;
         let mut all = BTreeMap::new();
         for volume in volumes(pod).iter().filter(|volume| is_written(volume)) {
             let mut needs = Needs::default();

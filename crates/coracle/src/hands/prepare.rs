@@ -11,6 +11,7 @@ use runtime::{
 };
 use volume::{Etc, HostAlias, Method, MountPoint, RootSpec};
 
+use super::hostname::HostName;
 use super::images::Resolved;
 use super::objects::config_failure;
 use super::serve::{annotation, wrong};
@@ -61,30 +62,22 @@ pub(super) fn compile_failure(module: &str, error: &CompileError) -> Failure {
     failure(error.reason(), message, error.retryable())
 }
 
-/// The pod's own host name (`GeneratePodHostNameAndDomain` of `pkg/kubelet/kubelet_pods.go`).
-pub(super) fn hostname(pod: &Pod) -> String {
-    let spec = pod.spec.as_ref();
-    let over = spec.and_then(|spec| spec.hostname_override.clone());
-    if let Some(name) = over.filter(|name| !name.is_empty()) {
-        return name;
-    }
-    let asked = spec
-        .and_then(|spec| spec.hostname.clone())
-        .filter(|h| !h.is_empty());
-    let name = asked.unwrap_or_else(|| pod.metadata.name.clone().unwrap_or_default());
-    // A host name has at most 63 characters (`truncatePodHostnameIfNeeded`).
-    let cut: String = name.chars().take(63).collect();
-    cut.trim_end_matches(['-', '.']).to_owned()
-}
-
 impl Hands {
-    pub(super) fn facts(&self, pod: &Pod, ips: &[IpAddr]) -> PodFacts {
-        PodFacts {
+    /// What the pod is called.
+    ///
+    /// # Errors
+    /// It can't be called so: its sandbox fails.
+    pub(super) fn hostname(&self, pod: &Pod) -> Result<HostName, Failure> {
+        HostName::of(pod, &self.place.dns.domain)
+    }
+
+    pub(super) fn facts(&self, pod: &Pod, ips: &[IpAddr]) -> Result<PodFacts, Failure> {
+        Ok(PodFacts {
             ips: ips.to_vec(),
             host_ips: self.place.host_ips.clone(),
-            hostname: hostname(pod),
+            hostname: self.hostname(pod)?.own,
             allocatable: self.place.allocatable,
-        }
+        })
     }
 
     /// A container's process.
@@ -99,7 +92,7 @@ impl Hands {
         let found = super::container(pod, name)
             .ok_or_else(|| wrong(format!("the pod has no container {name:?}")))?;
         let given = self.given(pod, &Needs::of(found)).await?;
-        let facts = self.facts(pod, ips);
+        let facts = self.facts(pod, ips)?;
         container::process(pod, found, &image.process(), &facts, &given)
             .map_err(|error| config_failure(&error))
     }
@@ -115,18 +108,18 @@ impl Hands {
                 hostnames: alias.hostnames.clone().unwrap_or_default(),
             })
             .collect();
-        let hostname = hostname(pod);
+        let HostName { short, domain, own } = self.hostname(pod)?;
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
         let dns = dns::resolv_conf(&self.place.dns, namespace, &spec)
             .map_err(|error| failure("CreateContainerConfigError", error, false))?;
         Ok(Etc {
             hosts: Some(volume::managed_hosts(
                 &self.ips(pod),
-                &hostname,
-                "",
+                &short,
+                &domain,
                 &aliases,
             )),
-            hostname: Some(format!("{hostname}\n")),
+            hostname: Some(format!("{own}\n")),
             resolv_conf: Some(dns),
         })
     }

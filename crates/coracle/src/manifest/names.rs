@@ -2,7 +2,7 @@
 
 /// RFC 1123: lower-case letters, digits and `-`, beginning and ending with a letter or digit, at
 /// most 63. Containers, volumes, namespaces.
-pub(super) fn label(text: &str) -> Result<(), String> {
+pub(crate) fn label(text: &str) -> Result<(), String> {
     let inside = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     let good = !text.is_empty()
         && text.len() <= 63

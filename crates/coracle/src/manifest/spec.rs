@@ -35,6 +35,10 @@ pub(super) fn check(check: &mut Check<'_>, prefix: &str, spec: &PodSpec) {
     if let Some(name) = spec.hostname.as_deref().filter(|name| !name.is_empty()) {
         check.named(&format!("{prefix}.hostname"), name, names::label);
     }
+    if let Some(name) = spec.subdomain.as_deref().filter(|name| !name.is_empty()) {
+        check.named(&format!("{prefix}.subdomain"), name, names::label);
+    }
+    hostname_override(check, prefix, spec);
     for (place, alias) in spec.host_aliases.iter().flatten().enumerate() {
         if alias.ip.parse::<std::net::IpAddr>().is_err() {
             let message = format!("{:?} is not an IP address", alias.ip);
@@ -81,6 +85,27 @@ pub(super) fn unique<'n>(
             field,
             &format!("{name:?} is there twice; give each a name of its own"),
         );
+    }
+}
+
+/// `validateHostnameOverride`.
+fn hostname_override(check: &mut Check<'_>, prefix: &str, spec: &PodSpec) {
+    let Some(name) = spec.hostname_override.as_deref() else {
+        return;
+    };
+    let field = format!("{prefix}.hostnameOverride");
+    check.named(&field, name, names::subdomain);
+    if name.len() > 64 {
+        let message = format!("{name:?} has {} characters; use at most 64", name.len());
+        check.wrong(&field, &message);
+    }
+    for (other, set) in [
+        ("setHostnameAsFQDN", spec.set_hostname_as_fqdn),
+        ("hostNetwork", spec.host_network),
+    ] {
+        if set == Some(true) {
+            check.wrong(&field, &format!("{name:?} can't be beside {other}; remove one of them"));
+        }
     }
 }
 

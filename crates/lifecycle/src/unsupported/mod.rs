@@ -103,19 +103,8 @@ pub(crate) fn refusal(pod: &Pod) -> Option<(String, String)> {
 /// What the Pod asks for that is accepted and has no effect, as sentences for a Warning.
 pub(crate) fn ineffective(pod: &Pod) -> Vec<String> {
     let mut told = Vec::new();
-    let Some(spec) = &pod.spec else { return told };
     for member in spec::members(pod) {
         containers::ineffective(&member, &mut told);
-    }
-    if spec
-        .subdomain
-        .as_deref()
-        .is_some_and(|name| !name.is_empty())
-        || spec.set_hostname_as_fqdn == Some(true)
-    {
-        let told_of = "spec.subdomain and spec.setHostnameAsFQDN are not read by this version: the \
-                       pod's host name has no domain";
-        told.push(told_of.to_owned());
     }
     told
 }
