@@ -60,6 +60,7 @@ pub(crate) fn spec(number: u32) -> GuestSpec {
         cwd: "/".to_owned(),
         tty: false,
         mounts: Vec::new(),
+        read_only_root: false,
         limits: Limits::default(),
         drain: false,
         log: None,

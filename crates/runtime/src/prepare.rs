@@ -59,7 +59,7 @@ pub(crate) fn prepare(
     let share = Share::of(Arc::new(Opened::new(&engines.room)));
     let world = Arc::new(ContainerWorld {
         container: Arc::clone(&container),
-        root: root(fds.root, &spec.mounts, fds.mounts)?.sharing(share),
+        root: root(fds.root, &spec, fds.mounts)?.sharing(share),
         env: spec.env,
         cwd: spec.cwd,
         network: spec.network,
@@ -244,14 +244,19 @@ fn open_log(
     Ok(Some(Log::new(writer, Arc::clone(blocking))))
 }
 
-fn root(fd: OwnedFd, specs: &[MountSpec], fds: Vec<OwnedFd>) -> Result<Root, StartError> {
+fn root(fd: OwnedFd, spec: &GuestSpec, fds: Vec<OwnedFd>) -> Result<Root, StartError> {
+    let specs = &spec.mounts;
     let mount = |(spec, fd): (&MountSpec, OwnedFd)| Mount {
         guest_path: spec.guest_path.clone(),
         fd,
         read_only: spec.read_only,
     };
     let mounts = specs.iter().zip(fds).map(mount).collect();
-    Root::new(fd, mounts).map_err(|error| StartError::Invalid {
+    let root = match spec.read_only_root {
+        true => Root::new_read_only(fd, mounts),
+        false => Root::new(fd, mounts),
+    };
+    root.map_err(|error| StartError::Invalid {
         field: "mounts".to_owned(),
         value: specs
             .iter()

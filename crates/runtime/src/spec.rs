@@ -52,6 +52,9 @@ pub struct GuestSpec {
     pub tty: bool,
     /// What is mounted over the root, in the order of [`GuestFds::mounts`].
     pub mounts: Vec<MountSpec>,
+    /// Whether what lies in no mount can't be changed (EROFS).
+    #[serde(default)]
+    pub read_only_root: bool,
     /// What the container may use.
     pub limits: Limits,
     /// True if a stop lets the guest go on for its grace: its input ends, its listeners close.

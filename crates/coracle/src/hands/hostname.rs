@@ -61,7 +61,8 @@ fn parts(pod: &Pod, spec: Option<&PodSpec>, cluster: &str) -> Result<(String, St
         value.filter(|value| !value.is_empty())
     };
     if let Some(name) = given(|spec| &spec.hostname_override) {
-        let told = |why| format!("pod HostnameOverride {name:?} is not a valid DNS subdomain: {why}");
+        let told =
+            |why| format!("pod HostnameOverride {name:?} is not a valid DNS subdomain: {why}");
         names::subdomain(name).map_err(told)?;
         return Ok((cut(name), String::new()));
     }
@@ -148,7 +149,10 @@ mod tests {
     #[test]
     fn what_is_no_name_or_too_long_is_refused_in_the_kubelets_words() {
         for (spec, words) in [
-            (r#""hostname":"A""#, "pod Hostname \"A\" is not a valid DNS label"),
+            (
+                r#""hostname":"A""#,
+                "pod Hostname \"A\" is not a valid DNS label",
+            ),
             (
                 r#""subdomain":"a.b""#,
                 "pod Subdomain \"a.b\" is not a valid DNS label",

@@ -35,6 +35,11 @@ pub(super) fn limits(container: &Container) -> Limits {
     }
 }
 
+fn has_read_only_root(container: &Container) -> bool {
+    let context = container.security_context.as_ref();
+    context.and_then(|context| context.read_only_root_filesystem) == Some(true)
+}
+
 fn drains(pod: &Pod) -> bool {
     let annotations = pod.metadata.annotations.as_ref();
     annotations
@@ -136,6 +141,7 @@ impl Hands {
                 .iter()
                 .map(|(spec, _)| spec.clone())
                 .collect(),
+            read_only_root: has_read_only_root(container),
             limits: limits(container),
             drain: drains(pod),
             log: matches!(self.place.streams, Streams::Logs).then(|| LogSpec {

@@ -104,7 +104,10 @@ fn hostname_override(check: &mut Check<'_>, prefix: &str, spec: &PodSpec) {
         ("hostNetwork", spec.host_network),
     ] {
         if set == Some(true) {
-            check.wrong(&field, &format!("{name:?} can't be beside {other}; remove one of them"));
+            check.wrong(
+                &field,
+                &format!("{name:?} can't be beside {other}; remove one of them"),
+            );
         }
     }
 }

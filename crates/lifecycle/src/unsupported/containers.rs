@@ -202,12 +202,6 @@ fn files(field: &str, container: &Container, pod: &PodSpec, found: &mut Found) {
             help,
         );
     }
-    found.add_if(
-        context.read_only_root_filesystem == Some(true),
-        format!("{field}.securityContext.readOnlyRootFilesystem"),
-        "true",
-        "this version gives each container a root of its own that it may write; set it to false",
-    );
 }
 
 fn of_mount(field: &str, mount: &VolumeMount, pod: &PodSpec, found: &mut Found) {

@@ -108,10 +108,6 @@ fn each_field_is_named() {
             format!("{c}.securityContext.procMount"),
         ),
         (
-            of_container(r#""securityContext":{"readOnlyRootFilesystem":true}"#),
-            format!("{c}.securityContext.readOnlyRootFilesystem"),
-        ),
-        (
             of_container(r#""resources":{"limits":{"nvidia.com/gpu":"1"}}"#),
             format!("{c}.resources.limits[nvidia.com/gpu]"),
         ),
@@ -170,8 +166,9 @@ fn what_is_harmless_is_accepted() {
             {"name":"m","emptyDir":{"medium":"Memory","sizeLimit":"1Mi"}},{"name":"c","configMap":{"name":"c"}},
             {"name":"s","secret":{"secretName":"s"}},{"name":"d","downwardAPI":{"items":[]}},
             {"name":"p","projected":{"sources":[{"configMap":{"name":"c"}},{"secret":{"name":"s"}},{"downwardAPI":{}}]}}],
-        "containers":[{"name":"a","image":"i","terminationMessagePath":"/dev/termination-log",
-            "terminationMessagePolicy":"File",
+        "hostname":"h","subdomain":"s","setHostnameAsFQDN":true,
+        "containers":[{"name":"a","image":"i","terminationMessagePath":"/end",
+            "terminationMessagePolicy":"FallbackToLogsOnError",
             "env":[{"name":"N","valueFrom":{"fieldRef":{"fieldPath":"metadata.name"}}},
                 {"name":"C","valueFrom":{"configMapKeyRef":{"name":"c","key":"k"}}},
                 {"name":"S","valueFrom":{"secretKeyRef":{"name":"s","key":"k"}}},
@@ -181,7 +178,7 @@ fn what_is_harmless_is_accepted() {
             "volumeMounts":[{"name":"v","mountPath":"/v"},{"name":"h","mountPath":"/h","readOnly":true},
                 {"name":"v","mountPath":"/s","subPath":"a"},{"name":"v","mountPath":"/e","subPathExpr":"$(N)"}],
             "resources":{"limits":{"cpu":"1","memory":"1Gi"}},
-            "securityContext":{"allowPrivilegeEscalation":false,"capabilities":{"drop":["ALL"]},
+            "securityContext":{"allowPrivilegeEscalation":false,"readOnlyRootFilesystem":true,"capabilities":{"drop":["ALL"]},
                 "appArmorProfile":{"type":"RuntimeDefault"}}}]}"#;
     let pod = pod(restricted);
     assert_eq!(unsupported(&pod), []);

@@ -68,6 +68,7 @@ impl Host {
             cwd: "/".to_owned(),
             tty: false,
             mounts: Vec::new(),
+            read_only_root: false,
             limits: crate::Limits::default(),
             drain: false,
             log: Some(LogSpec {

@@ -87,6 +87,7 @@ impl Folder {
             cwd: "/".to_owned(),
             tty: false,
             mounts: Vec::new(),
+            read_only_root: false,
             limits: Limits::default(),
             drain: false,
             log: None,
