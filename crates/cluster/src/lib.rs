@@ -10,7 +10,7 @@
 //! - [`Publisher`] writes their status and finishes their deletion.
 //! - [`Mirrors`] keeps the images of static pods in the API.
 //! - [`Recorder`] writes events.
-//! - [`Objects`] reads the ConfigMaps and Secrets that they refer to.
+//! - [`Objects`] reads the ConfigMaps, Secrets and RuntimeClasses that they refer to.
 //! - [`Services`] are those that containers are told of.
 //! - [`Reviews`] asks who somebody is, and what they may.
 //!

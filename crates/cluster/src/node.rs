@@ -271,7 +271,9 @@ impl Amounts {
     }
 }
 
-/// What a RuntimeClass may name: nothing, or `coracle`.
+/// What the handler of a RuntimeClass may be: nothing, or `coracle`.
+pub const HANDLERS: [&str; 2] = ["", "coracle"];
+
 fn handlers() -> Vec<NodeRuntimeHandler> {
     let handler = |name: &str| NodeRuntimeHandler {
         name: Some(name.to_owned()),
@@ -280,7 +282,7 @@ fn handlers() -> Vec<NodeRuntimeHandler> {
             user_namespaces: Some(false),
         }),
     };
-    vec![handler(""), handler("coracle")]
+    HANDLERS.map(handler).to_vec()
 }
 
 impl Health {

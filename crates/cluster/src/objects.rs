@@ -1,5 +1,5 @@
-//! ConfigMaps and Secrets, one at a time, with the node's own identity: it may read those that pods bound to it refer
-//! to, and no others.
+//! ConfigMaps, Secrets and RuntimeClasses, one at a time, with the node's own identity: it may read those that pods bound to it refer
+//! to, and no others, and every RuntimeClass.
 //!
 //! What was read is kept for a short while, so that the containers of many pods don't ask for one object again and
 //! again. That there is none is not kept: it may be created any moment, and somebody waits for it.
@@ -9,9 +9,9 @@ use std::fmt::Debug;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use kube::{Api, Client, Resource};
+use k8s_openapi::api::node::v1::RuntimeClass;
+use kube::{Api, Client};
 use serde::de::DeserializeOwned;
 
 use crate::error::{Call, CallError, Kind};
@@ -21,12 +21,13 @@ const KEPT: Duration = Duration::from_secs(10);
 /// How long a call may take.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Reads ConfigMaps and Secrets.
+/// Reads ConfigMaps, Secrets and RuntimeClasses.
 #[derive(Clone)]
 pub struct Objects {
     client: Client,
     config_maps: Cache<ConfigMap>,
     secrets: Cache<Secret>,
+    classes: Cache<RuntimeClass>,
 }
 
 impl Debug for Objects {
@@ -42,6 +43,7 @@ impl Objects {
             client,
             config_maps: Cache::default(),
             secrets: Cache::default(),
+            classes: Cache::default(),
         }
     }
 
@@ -54,13 +56,9 @@ impl Objects {
         namespace: &str,
         name: &str,
     ) -> Result<Option<Arc<ConfigMap>>, CallError> {
-        get(
-            &self.client,
-            &self.config_maps,
-            "configmaps",
-            (namespace, name),
-        )
-        .await
+        let api = Api::namespaced(self.client.clone(), namespace);
+        let call = Call::of("get", "configmaps", namespace, name);
+        get(api, call, &self.config_maps, (namespace, name)).await
     }
 
     /// A Secret; `None` if there is none.
@@ -72,7 +70,19 @@ impl Objects {
         namespace: &str,
         name: &str,
     ) -> Result<Option<Arc<Secret>>, CallError> {
-        get(&self.client, &self.secrets, "secrets", (namespace, name)).await
+        let api = Api::namespaced(self.client.clone(), namespace);
+        let call = Call::of("get", "secrets", namespace, name);
+        get(api, call, &self.secrets, (namespace, name)).await
+    }
+
+    /// A RuntimeClass; `None` if there is none.
+    ///
+    /// # Errors
+    /// As [`Objects::config_map`].
+    pub async fn runtime_class(&self, name: &str) -> Result<Option<Arc<RuntimeClass>>, CallError> {
+        let api = Api::all(self.client.clone());
+        let call = Call::on("get", "runtimeclasses", name);
+        get(api, call, &self.classes, ("", name)).await
     }
 }
 
@@ -117,24 +127,18 @@ impl<T> Cache<T> {
 }
 
 async fn get<T>(
-    client: &Client,
+    api: Api<T>,
+    call: Call,
     cache: &Cache<T>,
-    resource: &'static str,
     named: (&str, &str),
 ) -> Result<Option<Arc<T>>, CallError>
 where
-    T: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-        + DeserializeOwned
-        + Clone
-        + Debug,
+    T: Clone + DeserializeOwned + Debug,
 {
     if let Some(known) = cache.get(named, Instant::now()) {
         return Ok(Some(known));
     }
-    let (namespace, name) = named;
-    let api: Api<T> = Api::namespaced(client.clone(), namespace);
-    let call = Call::of("get", resource, namespace, name);
-    let found = match call.run(LIMIT, api.get(name)).await {
+    let found = match call.run(LIMIT, api.get(named.1)).await {
         Ok(object) => Some(Arc::new(object)),
         Err(error) if error.kind() == Kind::NotFound => None,
         Err(error) => return Err(error),
@@ -153,7 +157,8 @@ mod tests {
 
     use super::*;
 
-    /// An API server that has one ConfigMap, `default/there`, and forbids the namespace `other`.
+    /// An API server that has one ConfigMap, `default/there`, and one RuntimeClass, `wasm`, and forbids the namespace
+    /// `other`.
     fn server() -> (Client, Arc<AtomicUsize>) {
         let asked = Arc::new(AtomicUsize::new(0));
         let counted = asked.clone();
@@ -163,6 +168,10 @@ mod tests {
                 "/api/v1/namespaces/default/configmaps/there" => (
                     200,
                     r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"there"},"data":{"k":"v"}}"#,
+                ),
+                "/apis/node.k8s.io/v1/runtimeclasses/wasm" => (
+                    200,
+                    r#"{"apiVersion":"node.k8s.io/v1","kind":"RuntimeClass","metadata":{"name":"wasm"},"handler":"coracle"}"#,
                 ),
                 path if path.contains("/other/") => (
                     403,
@@ -202,6 +211,18 @@ mod tests {
             assert!(objects.secret("default", "there").await.unwrap().is_none());
         }
         assert_eq!(asked.load(Ordering::SeqCst), 5);
+    }
+
+    #[tokio::test]
+    async fn a_runtime_class_has_a_handler() {
+        let (client, asked) = server();
+        let objects = Objects::new(client);
+        for _ in 0..2 {
+            let found = objects.runtime_class("wasm").await.unwrap();
+            assert_eq!(found.unwrap().handler, "coracle");
+        }
+        assert!(objects.runtime_class("there").await.unwrap().is_none());
+        assert_eq!(asked.load(Ordering::SeqCst), 2);
     }
 
     #[tokio::test]

@@ -1,5 +1,6 @@
-//! Where a pod's ConfigMaps and Secrets come from: the files of a `play`, or a cluster. A `run` has
-//! none. And the Services that its containers are told of, which are a cluster's alone.
+//! Where a pod's ConfigMaps, Secrets and RuntimeClasses come from: the files of a `play`, or a
+//! cluster. A `run` has none, and a machine of its own only the RuntimeClasses that are called as
+//! their handlers. And the Services that containers are told of, which are a cluster's alone.
 //!
 //! Must not know: what they are wanted for.
 
@@ -8,6 +9,7 @@ use std::fmt::Debug;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
+use cluster::node::HANDLERS;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 
 use crate::manifest::Named;
@@ -43,6 +45,12 @@ pub(crate) trait Objects: Debug + Send + Sync {
         _at_once: bool,
     ) -> Result<Vec<Arc<Service>>, ObjectError> {
         Ok(Vec::new())
+    }
+
+    /// The handler of a RuntimeClass; `None` if there is no class of the name.
+    async fn runtime_handler(&self, class: &str) -> Result<Option<String>, ObjectError> {
+        let known = HANDLERS.contains(&class);
+        Ok(known.then(|| class.to_owned()))
     }
 }
 
@@ -149,5 +157,10 @@ impl Objects for ClusterObjects {
         at_once: bool,
     ) -> Result<Vec<Arc<Service>>, ObjectError> {
         Ok(self.services.of(namespace, at_once).await?)
+    }
+
+    async fn runtime_handler(&self, class: &str) -> Result<Option<String>, ObjectError> {
+        let found = self.objects.runtime_class(class).await?;
+        Ok(found.map(|class| class.handler.clone()))
     }
 }

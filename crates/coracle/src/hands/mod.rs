@@ -2,6 +2,7 @@
 //! compiler and the guest host. Decides nothing: a failure is told, never retried here.
 
 mod capture;
+mod class;
 mod exec;
 mod hook;
 mod hostname;
@@ -213,7 +214,7 @@ impl Hands {
         match what {
             What::MountPod { .. } => self.mount_pod(&pod).await,
             What::UnmountPod => self.unmount_pod(&pod).await,
-            What::Address => self.address(&pod),
+            What::Address => self.address(&pod).await,
             What::Release => self.release(&pod).await,
             other => Err(unsupported(&other)),
         }

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use lifecycle::{Failure, Output};
 use runtime::Network;
 
-use super::{Hands, failure};
+use super::{Hands, class, failure};
 use crate::addresses::Addresses;
 use crate::program::sentence;
 use crate::publish::{PortMapping, PublishError, Publisher};
@@ -96,9 +96,11 @@ impl Hands {
         }
     }
 
-    /// Gives the pod its address, and leads there what it publishes.
-    pub(super) fn address(&self, pod: &Pod) -> Result<Output, Failure> {
+    /// Makes sure that the pod can be run here, gives it its address, and leads there what it
+    /// publishes.
+    pub(super) async fn address(&self, pod: &Pod) -> Result<Output, Failure> {
         self.hostname(pod)?;
+        class::check(&*self.place.objects, pod).await?;
         let Some(net) = self.local(pod) else {
             elsewhere(pod)?;
             return Ok(Output::Addresses(self.place.host_ips.clone()));

@@ -1,5 +1,6 @@
 //! Pods, and Deployments as the pods of their template.
 
+use cluster::node::HANDLERS;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
@@ -23,6 +24,9 @@ pub(super) fn pod(reading: &mut Reading, object: &mut Object<'_>) {
         statics::check(object, &pod);
     }
     of_spec(object, "spec", &mut pod);
+    if !reading.statics {
+        class(&mut Check::of(object), "spec", &pod);
+    }
     if reading.take(object, &named, "metadata.name") && object.wrongs.is_empty() {
         reading.manifest.pods.insert(named, pod);
     }
@@ -67,6 +71,7 @@ pub(super) fn deployment(reading: &mut Reading, object: &mut Object<'_>) {
         status: None,
     };
     of_spec(object, "spec.template.spec", &mut pod);
+    class(&mut Check::of(object), "spec.template.spec", &pod);
     for replica in 0..replicas.clamp(0, i32::try_from(REPLICAS_MAX).unwrap_or(i32::MAX)) {
         let named = (namespace.clone(), format!("{name}-{replica}"));
         if reading.take(object, &named, "metadata.name") && object.wrongs.is_empty() {
@@ -115,6 +120,19 @@ fn of_spec(object: &mut Object<'_>, prefix: &str, pod: &mut Pod) {
     spec::check(&mut check, prefix, spec);
     resolve_images(&mut check, prefix, spec, &folder);
     defaults::complete(spec);
+}
+
+/// Without a cluster there are no RuntimeClasses but those that are called as their handlers.
+fn class(check: &mut Check<'_>, prefix: &str, pod: &Pod) {
+    let class = pod.spec.as_ref();
+    let class = class.and_then(|spec| spec.runtime_class_name.as_deref());
+    let Some(class) = class.filter(|class| !HANDLERS.contains(class)) else {
+        return;
+    };
+    let known = HANDLERS.last().copied().unwrap_or_default();
+    let message =
+        format!("{class:?} is no RuntimeClass of this machine; use {known:?}, or remove it");
+    check.wrong(&format!("{prefix}.runtimeClassName"), &message);
 }
 
 fn resolve_images(
