@@ -8,7 +8,7 @@
 use crate::action::{Hook, Kind, What};
 use crate::events::EventKind;
 use crate::memory::{Container, HookState, Stopping, Waiting};
-use crate::observed::Progress;
+use crate::observed::{Output, Progress};
 use crate::plan::{Plan, key};
 use crate::spec::Member;
 use crate::time::until;
@@ -46,7 +46,21 @@ pub(crate) fn post_start(
                 message: failure.message.clone(),
             });
         }
+        (_, Some(Progress::Done { output, .. })) => {
+            memory.post_start = HookState::Over;
+            tell_fallback(plan, output);
+        }
         _ => memory.post_start = HookState::Over,
+    }
+}
+
+/// The kubelet tells it of the pod.
+fn tell_fallback(plan: &mut Plan<'_>, output: &Output) {
+    if let Output::FellBack { host } = output {
+        let told = format!(
+            "request to HTTPS lifecycle hook {host} got HTTP response, retry with HTTP succeeded"
+        );
+        plan.tell(EventKind::Warning, "LifecycleHTTPFallback", told);
     }
 }
 
@@ -83,7 +97,7 @@ pub(crate) fn pre_stop(
             let told = "PreStopHook failed".to_owned();
             plan.tell_of(member, EventKind::Warning, "FailedPreStopHook", told);
         }
-        Some(Progress::Done { .. }) => {}
+        Some(Progress::Done { output, .. }) => tell_fallback(plan, output),
     }
     stop.pre_stop = HookState::Over;
     true

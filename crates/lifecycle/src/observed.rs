@@ -68,6 +68,12 @@ pub enum Output {
         /// What the probe said, for the event; empty if nothing.
         message: String,
     },
+    /// Exec: a hook that asked by TLS was answered in the clear, and asked again so (`runHTTPHandler`
+    /// in `pkg/kubelet/lifecycle/handlers.go`).
+    FellBack {
+        /// Whom it asked, `host:port`.
+        host: String,
+    },
     /// Start: the guest runs.
     Started {
         /// Since when.

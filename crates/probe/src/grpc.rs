@@ -39,6 +39,11 @@ const STATUSES: [&str; 4] = ["UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNO
 /// The one that is well.
 const SERVING: u64 = 1;
 
+/// Between the first two tries to connect, and how much longer each pause is than the one before it
+/// (`backoff.DefaultConfig` of grpc-go).
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGER: f64 = 1.6;
+
 /// What keeps a server from answering.
 #[derive(Debug, thiserror::Error)]
 enum Trouble {
@@ -65,18 +70,10 @@ pub async fn grpc(
     let at = authority(host, port);
     let seconds = timeout.as_secs();
     let begun = tokio::time::Instant::now();
-    let stream = match tokio::time::timeout(timeout, dial(host, port)).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => {
-            return Outcome::Failure(format!(
-                "error: failed to connect service at {at:?}: {error}"
-            ));
-        }
-        Err(_) => {
-            return Outcome::Failure(format!(
-                "timeout: failed to connect service {at:?} within {seconds}s: context deadline exceeded"
-            ));
-        }
+    let Ok(stream) = tokio::time::timeout(timeout, connected(host, port)).await else {
+        return Outcome::Failure(format!(
+            "timeout: failed to connect service {at:?} within {seconds}s: context deadline exceeded"
+        ));
     };
     let left = timeout.saturating_sub(begun.elapsed());
     let checked = tokio::time::timeout(left, check(stream, &at, service, user_agent));
@@ -96,6 +93,19 @@ pub async fn grpc(
         Err(_) => Outcome::Failure(format!(
             "timeout: health rpc did not complete within {seconds}s"
         )),
+    }
+}
+
+/// A connection, once there is one: grpc-go tries again, for as long as it is let, whatever keeps
+/// it from being made.
+async fn connected(host: &str, port: u16) -> tokio::net::TcpStream {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        if let Ok(stream) = dial(host, port).await {
+            return stream;
+        }
+        tokio::time::sleep(pause).await;
+        pause = pause.mul_f64(LONGER);
     }
 }
 

@@ -10,13 +10,17 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
 use crate::connect::{authority, dial};
-use crate::{MOST, Outcome, unverified};
+use crate::{MOST, Outcome, path, unverified};
 
 /// Go's words for a request that takes too long.
 const DEADLINE: &str = "context deadline exceeded (Client.Timeout exceeded while awaiting headers)";
+/// And for a body that does.
+const SLOW_BODY: &str =
+    "context deadline exceeded (Client.Timeout or context cancellation while reading body)";
 /// More redirects than this are not followed.
 const REDIRECTS: usize = 10;
 
@@ -47,12 +51,19 @@ pub struct HttpGet {
     pub host: String,
     /// On which port.
     pub port: u16,
-    /// With its query, as it is asked for; a slash is put before it where it has none.
+    /// With its query; see [`path::encoded`] for what is sent.
     pub path: String,
     /// Replace those that are sent otherwise; an empty `Accept` removes it.
     pub headers: Vec<(String, String)>,
     /// `kube-probe/1.36`.
     pub user_agent: String,
+}
+
+impl HttpGet {
+    /// Whom it asks, `host:port`.
+    pub fn authority(&self) -> String {
+        authority(&self.host, self.port)
+    }
 }
 
 /// What keeps a request from being answered.
@@ -72,7 +83,7 @@ enum Trouble {
     Request(#[from] http::Error),
     #[error("stopped after {REDIRECTS} redirects")]
     Redirects,
-    #[error("invalid URL escape or port in {0:?}")]
+    #[error("invalid host or port in {0:?}")]
     Url(String),
 }
 
@@ -87,14 +98,36 @@ impl Trouble {
     }
 }
 
+/// Why a probe proves nothing: there was an answer, and its body broke off or came too slowly.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct BrokenBody(String);
+
 /// Whether the answer's status is 200 to 399, after the redirects to the same host.
-pub async fn http(get: &HttpGet, timeout: Duration) -> Outcome {
+///
+/// # Errors
+/// [`BrokenBody`]: neither well nor ill.
+pub async fn http(get: &HttpGet, timeout: Duration) -> Result<Outcome, BrokenBody> {
     let url = url(get);
-    match tokio::time::timeout(timeout, follow(get, &url)).await {
-        Ok(Ok(outcome)) => outcome,
-        Ok(Err(error)) => Outcome::Failure(format!("Get {url:?}: {error}")),
-        Err(_) => Outcome::Failure(format!("Get {url:?}: {DEADLINE}")),
-    }
+    let begun = Instant::now();
+    let answer = match tokio::time::timeout(timeout, follow(get, &url)).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(error)) => return Ok(Outcome::Failure(format!("Get {url:?}: {error}"))),
+        Err(_) => return Ok(Outcome::Failure(format!("Get {url:?}: {DEADLINE}"))),
+    };
+    let code = answer.status().as_u16();
+    let left = timeout.saturating_sub(begun.elapsed());
+    let body = match tokio::time::timeout(left, text(answer)).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(error)) => return Err(BrokenBody(error.to_string())),
+        Err(_) => return Err(BrokenBody(SLOW_BODY.to_owned())),
+    };
+    Ok(match code {
+        200..300 => Outcome::Success(body),
+        300..400 => Outcome::Warning(format!("Probe terminated redirects, Response body: {body}")),
+        // What an ill server says is not for an event.
+        code => Outcome::Failure(format!("HTTP probe failed with statuscode: {code}")),
+    })
 }
 
 /// Why there is no answer.
@@ -106,7 +139,7 @@ pub struct NoAnswer {
     pub in_the_clear: bool,
 }
 
-/// Asks, and takes any answer for a good one.
+/// Asks, and takes any answer for a good one, whatever becomes of its body.
 ///
 /// # Errors
 /// There is none.
@@ -125,49 +158,27 @@ fn url(get: &HttpGet) -> String {
     format!(
         "{}://{}{}",
         get.scheme.as_str(),
-        authority(&get.host, get.port),
-        slashed(&get.path)
+        get.authority(),
+        path::encoded(&get.path)
     )
 }
 
-fn slashed(path: &str) -> String {
-    match path.starts_with('/') {
-        true => path.to_owned(),
-        false => format!("/{path}"),
-    }
-}
-
-async fn follow(get: &HttpGet, url: &str) -> Result<Outcome, Trouble> {
+/// The last answer: where redirects lead on the same host.
+async fn follow(get: &HttpGet, url: &str) -> Result<Response<Incoming>, Trouble> {
     let mut target = parsed(url)?;
     let mut own_host = true;
     for _ in 0..REDIRECTS {
         let answer = ask(get, &target, own_host).await?;
-        let status = answer.status();
-        let next = answer.headers().get(LOCATION).cloned();
-        let next = next.filter(|_| matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308));
-        if let Some((next, here)) = next.and_then(|next| joined(&target, &next)) {
-            // A host of its own is not this pod's affair: what it answers proves nothing of it.
-            if next.host() == target.host() {
+        let moved = matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308);
+        let next = answer.headers().get(LOCATION).filter(|_| moved);
+        match next.and_then(|next| joined(&target, next)) {
+            Some((next, here)) if next.host() == target.host() => {
                 target = next;
                 own_host &= here;
-                continue;
             }
-            let body = text(answer).await?;
-            return Ok(Outcome::Warning(format!(
-                "Probe terminated redirects, Response body: {body}"
-            )));
+            // A host of its own is not this pod's affair: what it answers proves nothing of it.
+            _ => return Ok(answer),
         }
-        return match status.as_u16() {
-            200..300 => text(answer).await.map(Outcome::Success),
-            300..400 => {
-                let body = text(answer).await?;
-                let said = format!("Probe terminated redirects, Response body: {body}");
-                Ok(Outcome::Warning(said))
-            }
-            code => Ok(Outcome::Failure(format!(
-                "HTTP probe failed with statuscode: {code}"
-            ))),
-        };
     }
     Err(Trouble::Redirects)
 }

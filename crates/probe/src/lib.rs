@@ -7,12 +7,13 @@
 mod connect;
 mod grpc;
 mod http_get;
+mod path;
 mod unverified;
 
 use std::time::Duration;
 
 pub use grpc::grpc;
-pub use http_get::{HttpGet, NoAnswer, Scheme, answers, http};
+pub use http_get::{BrokenBody, HttpGet, NoAnswer, Scheme, answers, http};
 
 /// So much of an answer is read, bytes (`maxRespBodyLength` in `pkg/probe/http`).
 pub const MOST: usize = 10 * 1024;

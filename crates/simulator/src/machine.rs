@@ -22,6 +22,8 @@ pub(crate) type RunId = (u32, String, u32);
 pub(crate) struct Guest {
     pub(crate) started_at: Timestamp,
     pub(crate) container_id: String,
+    /// Its termination message.
+    words: String,
     /// When it ends as things stand, and how. `None`: it runs until it is stopped.
     pub(crate) end: Option<(Timestamp, i32, ExitKind)>,
     /// Stops that wait for its end.
@@ -37,6 +39,8 @@ pub(crate) struct Truth {
     pub(crate) succeeded: bool,
     /// How each of its runs ended.
     pub(crate) codes: BTreeMap<u32, i32>,
+    /// What was said of the end of each of its runs.
+    pub(crate) said: BTreeMap<u32, String>,
     /// What probes found: by kind and run, the latest result and how often it came in a row.
     pub(crate) found: BTreeMap<(ProbeKind, u32), (bool, u32)>,
     /// Probes of these kinds and runs succeeded at least once.
@@ -139,7 +143,7 @@ impl Machine {
                 let failure = failure(key, &mut Chance::of(seed, ("exec", key)));
                 return Ok(Effect::Now(Err(failure)));
             }
-            What::Exec { .. } => Output::Nothing,
+            What::Exec { .. } => answered(seed, &run),
         };
         Ok(Effect::Now(Ok(output)))
     }
@@ -220,6 +224,7 @@ impl Machine {
         let guest = Guest {
             started_at: now,
             container_id: container_id.clone(),
+            words: last_words(seed, &run),
             end: program(seed, &run, now),
             waiters: Vec::new(),
         };
@@ -265,15 +270,15 @@ impl Machine {
             return None;
         }
         let guest = self.guests.remove(run)?;
-        let message = if kind == ExitKind::Trapped {
-            "unreachable"
-        } else {
-            ""
+        let message = match kind {
+            ExitKind::Trapped => "unreachable",
+            _ => "",
         };
+        let message = lifecycle::message::joined(message, &guest.words);
         let exit = Exit {
             code,
             kind,
-            message: message.to_owned(),
+            message: message.clone(),
             started_at: guest.started_at,
             finished_at: now,
         };
@@ -281,6 +286,7 @@ impl Machine {
         let truth = self.truth.entry((run.0, run.1.clone())).or_default();
         truth.succeeded |= code == 0;
         truth.codes.insert(run.2, code);
+        truth.said.insert(run.2, message);
         Some(guest.waiters)
     }
 
@@ -332,6 +338,27 @@ impl Machine {
         say("folders", self.has_folders(pod));
         say("an address", self.has_address(pod));
         (!left.is_empty()).then(|| left.join(", "))
+    }
+}
+
+/// What a guest leaves in its termination message: nothing, a word, or more than its share.
+fn last_words(seed: u64, run: &RunId) -> String {
+    let mut chance = Chance::of(seed, ("words", run));
+    let length = match chance.below(10) {
+        0..=5 => return String::new(),
+        6..=7 => 3,
+        _ => chance.pick([1_000, 4_000], 4_000),
+    };
+    format!("{} of {}: {}", run.2, run.1, "x".repeat(length))
+}
+
+/// What a hook has to tell: some servers speak in the clear.
+fn answered(seed: u64, run: &RunId) -> Output {
+    match Chance::of(seed, ("in the clear", run)).percent(10) {
+        true => Output::FellBack {
+            host: "192.0.2.2:443".to_owned(),
+        },
+        false => Output::Nothing,
     }
 }
 

@@ -243,6 +243,7 @@ impl Witness {
         }
         counts(last.map(|last| &**last), status)?;
         told(status)?;
+        last_words(machine, (id, pod), status)?;
         probing::ready(machine, (id, pod), status)?;
         if phase == "Succeeded" {
             succeeded(machine, id, pod)?;
@@ -469,6 +470,41 @@ fn told(status: &PodStatus) -> Result<(), Broken> {
     let ready = conditions.any(|one| one.type_ == "Ready" && one.status == "True");
     if ready && phase != "Running" {
         return broken("what is Ready is Running", phase);
+    }
+    Ok(())
+}
+
+/// Each end is told with what was said of it, cut to the container's share of 12 KiB: whatever agent
+/// took it in.
+fn last_words(machine: &Machine, (id, pod): (u32, &Pod), status: &PodStatus) -> Result<(), Broken> {
+    let count = pod.spec.as_ref().map_or(1, |spec| {
+        let inits = spec.init_containers.as_ref().map_or(0, Vec::len);
+        spec.containers.len() + inits
+    });
+    let share = 12 * 1024 / count.max(1);
+    let lists = [&status.init_container_statuses, &status.container_statuses];
+    for one in lists.into_iter().flatten().flatten() {
+        let truth = machine.truth.get(&(id, one.name.clone()));
+        let said = |told: &str| {
+            let mut all = truth.iter().flat_map(|truth| truth.said.values());
+            all.any(|said| said.get(..share).unwrap_or(said) == told)
+        };
+        let states = [&one.state, &one.last_state];
+        for over in states
+            .into_iter()
+            .flatten()
+            .flat_map(|state| &state.terminated)
+        {
+            let ran = matches!(
+                over.reason.as_deref(),
+                Some("Completed" | "Error" | "OOMKilled")
+            );
+            let told = over.message.as_deref().unwrap_or_default();
+            if ran && !said(told) {
+                let detail = format!("{}: {told:?}", one.name);
+                return broken("the termination message is the guest's", detail);
+            }
+        }
     }
     Ok(())
 }

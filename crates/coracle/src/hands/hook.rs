@@ -38,7 +38,7 @@ impl Hands {
         let bound = grace_seconds.map_or(LONGEST, |seconds| Duration::from_secs(seconds.into()));
         let run = self.handler(pod, (name, run), hook, (ips, bound));
         let said = match tokio::time::timeout(bound, run).await {
-            Ok(Ok(())) => return Ok(Output::Nothing),
+            Ok(Ok(output)) => return Ok(output),
             Ok(Err(message)) => message,
             Err(_) => format!("{hook:?} hook of container {name:?} did not end within {bound:?}"),
         };
@@ -51,11 +51,12 @@ impl Hands {
         (name, run): (&str, u32),
         hook: Hook,
         (ips, bound): (&[IpAddr], Duration),
-    ) -> Result<(), String> {
+    ) -> Result<Output, String> {
         let container = super::container(pod, name).ok_or("no such container")?;
         let handler = hook.handler(container).ok_or("no such hook")?;
         if let Some(exec) = &handler.exec {
-            return self.hook_exec(pod, container, (exec, run)).await;
+            let ran = self.hook_exec(pod, container, (exec, run)).await;
+            return ran.map(|()| Output::Nothing);
         }
         if let Some(get) = &handler.http_get {
             return hook_get(pod, container, get, (ips, bound)).await;
@@ -63,7 +64,7 @@ impl Hands {
         if let Some(sleep) = &handler.sleep {
             let seconds = u64::try_from(sleep.seconds).unwrap_or_default();
             tokio::time::sleep(Duration::from_secs(seconds)).await;
-            return Ok(());
+            return Ok(Output::Nothing);
         }
         Err("Cannot run handler: invalid handler: use exec, httpGet or sleep".to_owned())
     }
@@ -98,7 +99,7 @@ async fn hook_get(
     container: &Container,
     action: &HTTPGetAction,
     (ips, bound): (&[IpAddr], Duration),
-) -> Result<(), String> {
+) -> Result<Output, String> {
     let failed = |error: String| {
         format!(
             "HTTP lifecycle hook ({}) for Container {:?} in Pod {:?} failed - error: {error}",
@@ -108,12 +109,17 @@ async fn hook_get(
         )
     };
     let mut get = http_get(action, container, ips, AGENT).map_err(failed)?;
-    let mut answered = probe::answers(&get, bound).await;
-    if answered.as_ref().is_err_and(|why| why.in_the_clear) {
+    let Err(why) = probe::answers(&get, bound).await else {
+        return Ok(Output::Nothing);
+    };
+    if why.in_the_clear {
         get.scheme = Scheme::Http;
         get.headers
             .retain(|(name, _)| !name.eq_ignore_ascii_case("authorization"));
-        answered = probe::answers(&get, bound).await;
+        if probe::answers(&get, bound).await.is_ok() {
+            let host = get.authority();
+            return Ok(Output::FellBack { host });
+        }
     }
-    answered.map_err(|why| failed(why.to_string()))
+    Err(failed(why.to_string()))
 }

@@ -62,7 +62,9 @@ impl Hands {
         }
         if let Some(get) = &spec.http_get {
             let get = http_get(get, container, ips, AGENT).map_err(|why| broken(&why))?;
-            return Ok(probed(probe::http(&get, timeout).await));
+            // What has no whole body is no result: it is thrown away.
+            let asked = probe::http(&get, timeout).await;
+            return asked.map(probed).map_err(|why| broken(&why.to_string()));
         }
         if let Some(socket) = &spec.tcp_socket {
             let (host, port) = tcp(socket, container, ips).map_err(|why| broken(&why))?;

@@ -1,6 +1,8 @@
 //! What an API server fills in (`pkg/apis/core/v1/defaults.go`), as far as the agent relies on it.
 
-use k8s_openapi::api::core::v1::{Container, EmptyDirVolumeSource, PodSpec, Probe, Volume};
+use k8s_openapi::api::core::v1::{
+    Container, EmptyDirVolumeSource, HTTPGetAction, PodSpec, Probe, Volume,
+};
 
 use super::images;
 
@@ -46,6 +48,10 @@ fn of_container(container: &mut Container) {
         &mut container.readiness_probe,
     ];
     probes.into_iter().flatten().for_each(of_probe);
+    let hooks = container.lifecycle.iter_mut();
+    let hooks = hooks.flat_map(|hooks| [&mut hooks.post_start, &mut hooks.pre_stop]);
+    let gets = hooks.flatten().filter_map(|hook| hook.http_get.as_mut());
+    gets.for_each(of_get);
     let references = container.env.iter_mut().flatten();
     let fields = references.filter_map(|variable| variable.value_from.as_mut()?.field_ref.as_mut());
     fields.for_each(|field| set(&mut field.api_version, "v1"));
@@ -70,12 +76,15 @@ fn of_probe(probe: &mut Probe) {
         (&mut probe.failure_threshold, 3),
     ];
     for (field, value) in numbers {
-        field.get_or_insert(value);
+        // A 0 is the field left out.
+        *field = Some(field.filter(|given| *given != 0).unwrap_or(value));
     }
-    if let Some(get) = &mut probe.http_get {
-        set(&mut get.path, "/");
-        set(&mut get.scheme, "HTTP");
-    }
+    probe.http_get.iter_mut().for_each(of_get);
+}
+
+fn of_get(get: &mut HTTPGetAction) {
+    set(&mut get.path, "/");
+    set(&mut get.scheme, "HTTP");
 }
 
 fn of_volume(volume: &mut Volume) {

@@ -78,6 +78,43 @@ fn a_pod_gets_the_apis_defaults() {
 }
 
 #[test]
+fn a_number_of_a_probe_that_is_0_is_one_left_out() {
+    let text = container(
+        "livenessProbe: {periodSeconds: 0, timeoutSeconds: 0, successThreshold: 0, failureThreshold: 5, httpGet: {port: 80}}",
+    );
+    let pod = &one(&text).pods[&named("web")];
+    let container = &pod.spec.as_ref().unwrap().containers[0];
+    let probe = container.liveness_probe.as_ref().unwrap();
+    assert_eq!(
+        (probe.period_seconds, probe.timeout_seconds),
+        (Some(10), Some(1))
+    );
+    let thresholds = (probe.success_threshold, probe.failure_threshold);
+    assert_eq!(thresholds, (Some(1), Some(5)));
+}
+
+#[test]
+fn a_hooks_get_is_of_the_root_unless_it_says_otherwise() {
+    let text = container("lifecycle: {preStop: {httpGet: {port: 80}}}");
+    let pod = &one(&text).pods[&named("web")];
+    let container = &pod.spec.as_ref().unwrap().containers[0];
+    let hook = container.lifecycle.as_ref().unwrap().pre_stop.as_ref();
+    let get = hook.unwrap().http_get.as_ref().unwrap();
+    assert_eq!(
+        (get.path.as_deref(), get.scheme.as_deref()),
+        (Some("/"), Some("HTTP"))
+    );
+}
+
+#[test]
+fn two_handlers_are_told_once() {
+    let two = container("livenessProbe: {exec: {command: [a]}, tcpSocket: {port: 80}}");
+    let told = wrong(&two);
+    let expected = "f.yaml:8:20: Pod web: spec.containers[0].livenessProbe: 2 handlers: name one handler: exec, httpGet, tcpSocket or grpc";
+    assert_eq!(told, [expected]);
+}
+
+#[test]
 fn the_pull_policy_is_by_the_tag() {
     for (image, policy) in [
         ("app", "Always"),
@@ -245,8 +282,8 @@ fn each_mistake_has_its_place_and_says_what_helps() {
             "f.yaml:8:20: Pod web: spec.containers[0].livenessProbe: has to have exactly one of exec, httpGet, tcpSocket and grpc",
         ),
         (
-            container("livenessProbe: {periodSeconds: 0, exec: {command: [a]}}"),
-            "f.yaml:8:36: Pod web: spec.containers[0].livenessProbe.periodSeconds: 0 is out of bounds; use 1 to",
+            container("livenessProbe: {periodSeconds: -1, exec: {command: [a]}}"),
+            "f.yaml:8:36: Pod web: spec.containers[0].livenessProbe.periodSeconds: -1: a number of at least 0",
         ),
         (
             container("readinessProbe: {httpGet: {port: web}}"),

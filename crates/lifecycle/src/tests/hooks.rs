@@ -76,6 +76,30 @@ fn a_post_start_hook_that_fails_ends_the_run() {
 }
 
 #[test]
+fn a_hook_that_was_answered_in_the_clear_is_told_of_once() {
+    let mut world = hooked(&format!(r#"{{"postStart":{EXEC}}}"#));
+    let hooks = go_on(&mut world);
+    let output = Output::FellBack {
+        host: "192.0.2.1:443".to_owned(),
+    };
+    let at = world.now;
+    world
+        .observed
+        .actions
+        .insert(hooks[0].clone(), Progress::Done { at, output });
+    assert_eq!(go_on(&mut world), []);
+    let mut told = world.events.iter();
+    let told: Vec<_> = told
+        .by_ref()
+        .filter(|event| event.reason == "LifecycleHTTPFallback")
+        .map(|event| (event.container.clone(), event.message.as_str()))
+        .collect();
+    let words = "request to HTTPS lifecycle hook 192.0.2.1:443 got HTTP response, retry with HTTP succeeded";
+    assert_eq!(told, [(None, words)]);
+    assert_eq!(world.state("a"), "running");
+}
+
+#[test]
 fn a_guest_that_ends_before_its_hook_does_waits_for_nothing() {
     let mut world = hooked(&format!(r#"{{"postStart":{EXEC}}}"#));
     let hooks = go_on(&mut world);
