@@ -51,7 +51,7 @@ pub struct HttpGet {
     pub host: String,
     /// On which port.
     pub port: u16,
-    /// With its query; see [`path::encoded`] for what is sent.
+    /// With its query, in any letters: what a URL can't have is escaped as Go does it.
     pub path: String,
     /// Replace those that are sent otherwise; an empty `Accept` removes it.
     pub headers: Vec<(String, String)>,

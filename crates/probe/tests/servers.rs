@@ -19,7 +19,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use probe::{HttpGet, Outcome, Scheme};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 const LONG: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_millis(200);
@@ -268,11 +268,14 @@ async fn a_path_of_any_letters_is_asked_for() {
 
 #[tokio::test]
 async fn a_service_of_grpc_may_come_while_it_is_waited_for() {
-    let port = nobody().await;
+    // Bound, so that nobody else takes the port, and refusing until it listens.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let port = socket.local_addr().unwrap().port();
     let asked = tokio::spawn(probe::grpc("127.0.0.1", port, "", "me", LONG));
     // Nothing tells that it was refused once; if it was not, the answer is the same.
     tokio::task::yield_now().await;
-    let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+    let listener = socket.listen(1).unwrap();
     let (stream, _) = listener.accept().await.unwrap();
     tokio::spawn(converse(stream));
     let healthy = Outcome::Success("service healthy".to_owned());

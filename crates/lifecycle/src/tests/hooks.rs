@@ -88,9 +88,9 @@ fn a_hook_that_was_answered_in_the_clear_is_told_of_once() {
         .actions
         .insert(hooks[0].clone(), Progress::Done { at, output });
     assert_eq!(go_on(&mut world), []);
-    let mut told = world.events.iter();
-    let told: Vec<_> = told
-        .by_ref()
+    let told: Vec<_> = world
+        .events
+        .iter()
         .filter(|event| event.reason == "LifecycleHTTPFallback")
         .map(|event| (event.container.clone(), event.message.as_str()))
         .collect();
