@@ -4,6 +4,7 @@
 //! checkpoint is safe. Between the two facts may come in: they count in the next turn. The
 //! simulator drives exactly this. Must not know: tokio, time, disks.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use lifecycle::memory::Run;
 use lifecycle::{
     Action, Checkpoint, Costs, Event, Exit, ExitKind, Failure, Key, Kind, Memory, Observed, Output,
-    PodView, Progress, Standing, Step, Verdict,
+    PodView, Progress, Sizing, Standing, Step, Verdict,
 };
 
 use crate::ports::Guest;
@@ -71,6 +72,8 @@ pub struct Effects {
     pub pod: Arc<Pod>,
     /// What was remembered of it before.
     pub before: Memory,
+    /// The pod as if it asked for the resources that it was given: what actions go by.
+    pub allocated: Arc<Pod>,
     /// To execute now. Each is in flight until it is answered with its ticket; one whose key is in
     /// flight already takes that one's place.
     pub actions: Vec<(Ticket, Action)>,
@@ -101,7 +104,7 @@ impl Ledger {
 
     fn with(pod: Arc<Pod>, memory: Memory, saved: Option<u64>, costs: Costs) -> Ledger {
         let pod = trimmed(pod);
-        let standing = standing(&memory, memory.verdict.clone(), over(&memory));
+        let standing = standing(&memory, None, memory.verdict.clone(), over(&memory));
         let view = Box::new(PodView::of(&pod, &costs, standing));
         Ledger {
             pod,
@@ -172,6 +175,10 @@ impl Ledger {
                 view: false,
             };
         }
+        // What was said of other resources holds no more; what was granted does.
+        let granted = |sizing: &Sizing| matches!(sizing, Sizing::Granted { .. });
+        self.observed.sizing = self.observed.sizing.take().filter(granted);
+        }
         self.revision += 1;
         self.pod = pod;
         let before = PodView::clone(&self.view);
@@ -197,6 +204,17 @@ impl Ledger {
         }
         self.observed.verdict = Some(verdict);
         new
+    }
+
+    /// What the node says of the resources that it asks for. True if that is new. The node counts
+    /// with what it grants from here on.
+    pub fn sized(&mut self, sizing: Sizing) -> bool {
+        if self.observed.sizing.as_ref() == Some(&sizing) {
+            return false;
+        }
+        self.observed.sizing = Some(sizing);
+        self.refresh(self.view.terminal);
+        true
     }
 
     /// The node's addresses. True if they are new.
@@ -304,6 +322,7 @@ impl Ledger {
     pub fn commit(&mut self, turn: Turn, now: Timestamp) -> Effects {
         let step = *turn.step;
         let terminal_before = self.view.terminal;
+        let resized = self.memory.resize.allocated != step.memory.resize.allocated;
         let before = std::mem::replace(&mut self.memory, step.memory);
         self.saved = Some(turn.revision);
         let absorbed = step
@@ -320,6 +339,7 @@ impl Ledger {
         let ending = self.memory.terminating.as_ref().map(|end| end.cause);
         if self.memory.verdict != self.view.verdict
             || (terminal, ending) != (self.view.terminal, self.view.ending)
+            || resized
         {
             self.refresh(terminal);
         }
@@ -331,15 +351,22 @@ impl Ledger {
         if let Some(status) = &status {
             self.published = Some((Arc::clone(status), step.released));
         }
+        let given = self.memory.resize.allocated.as_ref();
+        let allocated = match given.map(|given| given.apply(&turn.pod)) {
+            Some(Cow::Owned(pod)) => Arc::new(pod),
+            _ => Arc::clone(&turn.pod),
+        };
         Effects {
             pod: turn.pod,
+            allocated,
             actions,
             events: step.events,
             status,
             released: step.released,
             wake_at: step.wake_at,
             absorbed,
-            view_changed: before.verdict != self.memory.verdict
+            view_changed: resized
+                || before.verdict != self.memory.verdict
                 || terminal_before != self.view.terminal,
             before,
         }
@@ -374,16 +401,33 @@ impl Ledger {
 
     fn refresh(&mut self, terminal: bool) {
         let verdict = self.memory.verdict.clone().or(self.view.verdict.take());
-        let standing = standing(&self.memory, verdict, terminal);
+        let standing = standing(
+            &self.memory,
+            self.observed.sizing.as_ref(),
+            verdict,
+            terminal,
+        );
         *self.view = PodView::of(&self.pod, &self.costs, standing);
     }
 }
 
-fn standing(memory: &Memory, verdict: Option<Verdict>, terminal: bool) -> Standing {
+fn standing(
+    memory: &Memory,
+    sizing: Option<&Sizing>,
+    verdict: Option<Verdict>,
+    terminal: bool,
+) -> Standing {
+    let allocated = memory.resize.allocated.clone();
+    let granted = match sizing {
+        Some(Sizing::Granted { allocation, .. }) => Some(allocation.clone()),
+        _ => None,
+    };
     Standing {
         verdict,
         terminal,
         ending: memory.terminating.as_ref().map(|end| end.cause),
+        granted: granted.filter(|granted| allocated.as_ref() != Some(granted)),
+        allocated,
     }
 }
 

@@ -86,9 +86,13 @@ fn decide(inner: &Arc<Inner>, now: Timestamp) -> Option<Timestamp> {
     view.pods = told.collect();
     let mut step = node_step(&view, now);
     for slot in &slots {
-        if let Some(verdict) = step.verdicts.remove(&slot.uid) {
-            slot.tell(|ledger| ledger.judged(verdict));
-        }
+        let sizing = step.sizings.remove(&slot.uid);
+        let verdict = step.verdicts.remove(&slot.uid);
+        slot.tell(|ledger| {
+            let sized = sizing.is_some_and(|sizing| ledger.sized(sizing));
+            let judged = verdict.is_some_and(|verdict| ledger.judged(verdict));
+            sized || judged
+        });
     }
     let wake_at = [step.wake_at, take(inner, &slots, step, now)];
     wake_at.into_iter().flatten().min()

@@ -154,6 +154,7 @@ fn commit(inner: &Arc<Inner>, slot: &Arc<Slot>, turn: Turn) -> Option<Timestamp>
     let Effects {
         pod,
         before: _,
+        allocated,
         actions,
         events,
         status,
@@ -171,7 +172,7 @@ fn commit(inner: &Arc<Inner>, slot: &Arc<Slot>, turn: Turn) -> Option<Timestamp>
         let task = inner.runtime.spawn(execute(
             Arc::clone(inner),
             Arc::clone(slot),
-            Arc::clone(&pod),
+            Arc::clone(&allocated),
             ticket,
             action,
         ));

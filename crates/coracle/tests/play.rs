@@ -352,6 +352,78 @@ fn a_config_map_that_changes_is_seen_in_the_volume_and_one_that_comes_heals() {
     running.end();
 }
 
+/// A guest of 4 MiB that waits for a file and then takes 16 MiB more.
+const GROWS: &str = r#"(module
+  (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "path_open"
+    (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 64)
+  (data (i32.const 16) "waits\ngrown\n")
+  (data (i32.const 32) "m/go")
+  ;; A subscription to the monotonic clock, in 10 ms.
+  (data (i32.const 128) "\00\00\00\00\00\00\00\00\00\00\00\00\00\00\00\00\01\00\00\00\00\00\00\00\80\96\98\00\00\00\00\00")
+  (func $say (param $at i32)
+    (i32.store (i32.const 0) (local.get $at))
+    (i32.store (i32.const 4) (i32.const 6))
+    (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8))))
+  (func (export "_start")
+    (call $say (i32.const 16))
+    (loop $wait
+      (drop (call $poll (i32.const 128) (i32.const 192) (i32.const 1) (i32.const 240)))
+      (br_if $wait (call $open (i32.const 3) (i32.const 1) (i32.const 32) (i32.const 4)
+        (i32.const 0) (i64.const 2) (i64.const 0) (i32.const 0) (i32.const 8))))
+    (drop (memory.grow (i32.const 256)))
+    (call $say (i32.const 22))))"#;
+
+#[test]
+fn resources_change_while_a_guest_runs() {
+    let place = Place::new();
+    let guest = place.write("grows.wat", GROWS);
+    let resources = |cpu: &str, memory: &str| {
+        let more = format!(
+            "    resources: {{limits: {{cpu: {cpu}, memory: {memory}}}, requests: {{cpu: 10m, memory: 1Mi}}}}\n    \
+             resizePolicy: [{{resourceName: cpu, restartPolicy: RestartContainer}}]\n    \
+             volumeMounts: [{{name: m, mountPath: /m}}]\n  volumes: [{{name: m, configMap: {{name: m, optional: true}}}}]\n"
+        );
+        place.write("pods/web.yaml", &pod("web", &guest, &more));
+    };
+    resources("1", "8Mi");
+    let mut running = place.start(&["play", "-q", "--watch", "pods"]);
+    assert_eq!(running.line(), "web/main | waits");
+    let mut events = place.start(&["events", "-f", "web"]);
+    let mut told = |words: &str| {
+        loop {
+            let line = events.line();
+            if line.contains(words) {
+                return line;
+            }
+        }
+    };
+    // Less than it uses is not given, and what it had stays.
+    resources("1", "2Mi");
+    let line = told("ResizeError");
+    let why =
+        "attempting to set container \\\"main\\\" memory limit (2097152) below current usage (";
+    assert!(line.contains(why), "{line}");
+    // More than it had is, while it runs.
+    resources("1", "64Mi");
+    told("ResizeCompleted");
+    // Its CPU takes a restart, which the policy of the pod does not.
+    resources("2", "64Mi");
+    told("Container main resize requires restart");
+    assert_eq!(running.line(), "web/main | waits");
+    // A change after that holds for the run that is there now.
+    told("ResizeCompleted");
+    resources("2", "1Gi");
+    told("ResizeCompleted");
+    let map = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: m}\ndata: {go: now}\n";
+    place.write("pods/map.yaml", map);
+    assert_eq!(running.line(), "web/main | grown");
+    running.signal(Signal::INT);
+    running.end();
+}
+
 #[test]
 fn in_the_background_it_is_found_by_other_commands() {
     let Some(sleeper) = built(Guest::RustSleeper) else {

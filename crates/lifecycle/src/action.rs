@@ -96,6 +96,8 @@ pub enum Kind {
     Probe(ProbeKind),
     /// Run a lifecycle hook in the container.
     Exec(Hook),
+    /// Change the limits of the container's guest as it runs.
+    Resize,
     /// Stop the container's guest; done once it has ended and its blocking work has returned.
     Stop,
     /// Unmake what Mount made.
@@ -212,6 +214,18 @@ pub enum What {
         /// Seconds that it may take (what is left of the grace, for preStop); `None`: no bound.
         grace_seconds: Option<u32>,
     },
+    /// See [`Kind::Resize`]. The key's attempt counts the container's resizes.
+    Resize {
+        /// The attempt of the run's Start.
+        run: u32,
+        /// The new limit, thousandths of a core; `None`: no limit.
+        cpu_milli: Option<u64>,
+        /// The new limit, bytes; `None`: no limit.
+        memory_bytes: Option<u64>,
+        /// The memory limit is smaller than before: it must not be below what is in use
+        /// (`validateMemoryResizeAction` in `pkg/kubelet/kuberuntime/kuberuntime_manager.go`).
+        shrinks: bool,
+    },
     /// See [`Kind::Stop`].
     Stop {
         /// Seconds the guest may take; 0 ends it at once. A second Stop with a shorter grace may
@@ -251,6 +265,8 @@ pub enum Cause {
     PostStart,
     /// The container's spec changed; the container alone.
     SpecChange,
+    /// The container's resources changed, and its resizePolicy wants a restart; the container alone.
+    Resize,
     /// The pod's other containers are over, so its sidecars end.
     PodDone,
 }

@@ -19,7 +19,7 @@ use crate::spec::{self, Member, Role};
 use crate::stop;
 use crate::time::after;
 use crate::words;
-use crate::{hook, probe};
+use crate::{hook, probe, resize};
 
 /// What containerd says of a guest that could not be started; the kubelet passes it on.
 const START_ERROR: i32 = 128;
@@ -119,6 +119,8 @@ fn end_alone(plan: &mut Plan<'_>, member: &Member<'_>, memory: &mut Container) {
         Some((Cause::PostStart, grace))
     } else if changed(member, memory.image.as_ref().map(|i| i.reference.as_str())) {
         Some((Cause::SpecChange, grace))
+    } else if resize::needs_restart(member, memory) {
+        Some((Cause::Resize, grace))
     } else {
         None
     };
@@ -222,7 +224,7 @@ fn follow_mount(plan: &mut Plan<'_>, member: &Member<'_>, memory: &mut Container
     }
 }
 
-fn ask_start(plan: &mut Plan<'_>, member: &Member<'_>, memory: &Container, ips: &[IpAddr]) {
+fn ask_start(plan: &mut Plan<'_>, member: &Member<'_>, memory: &mut Container, ips: &[IpAddr]) {
     let key = key(member, memory.attempt, Kind::Start);
     if plan.fact(&key).is_none() {
         let image_id = memory
@@ -230,6 +232,7 @@ fn ask_start(plan: &mut Plan<'_>, member: &Member<'_>, memory: &Container, ips: 
             .as_ref()
             .map(|image| image.id.clone())
             .unwrap_or_default();
+        memory.applied = member.spec.resources.clone().map(Box::new);
         plan.ask(
             key,
             What::Start {
@@ -397,9 +400,11 @@ pub(crate) fn end(
 ) {
     let cause = memory.ends_for();
     let respecified = cause == Some(Cause::SpecChange);
+    let resized = cause == Some(Cause::Resize);
     // Whatever the code that it ended with says: the kubelet decides that with the end itself.
     let unhealthy = matches!(cause, Some(Cause::Probe(_))) && member.may_restart(plan.pod);
-    let again = !ending && (respecified || unhealthy || member.restarts(plan.pod, ended.exit_code));
+    let again = !ending
+        && (respecified || resized || unhealthy || member.restarts(plan.pod, ended.exit_code));
     memory.last = memory.ended.replace(ended);
     memory.leftovers.insert(memory.attempt, Some(plan.now));
     memory.waiting = memory.hook_failed.take().filter(|_| again);

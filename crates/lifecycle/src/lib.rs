@@ -5,6 +5,7 @@
 //! vocabulary is k8s-openapi's `Pod` and `PodStatus`; a time is a [`jiff::Timestamp`].
 
 pub mod action;
+pub mod allocation;
 mod backoff;
 pub mod checkpoint;
 mod containers;
@@ -18,6 +19,7 @@ mod plan;
 mod probe;
 mod pull;
 pub mod quantity;
+mod resize;
 pub mod resources;
 mod seed;
 mod setup;
@@ -33,14 +35,17 @@ mod unsupported;
 mod words;
 
 pub use action::{Action, Cause, Hook, Key, Kind, ProbeKind, PullPolicy, What};
+pub use allocation::Allocation;
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use events::{Event, EventKind};
 pub use memory::{Memory, Phase};
 pub use node::{NodeMemory, NodeObject, NodeStep, NodeView, PodView, Standing, node_step};
 pub use observed::{
-    Eviction, Exit, ExitKind, Failure, Image, Observed, Outcome, Output, Progress, Retry, Verdict,
+    Eviction, Exit, ExitKind, Failure, Image, Observed, Outcome, Output, Progress, Retry, Sizing,
+    Verdict,
 };
 pub use resources::{Costs, Resources};
 pub use spec::display;
+pub use status::qos::class as qos_class;
 pub use step::{Step, step};
 pub use unsupported::{Unsupported, unsupported};

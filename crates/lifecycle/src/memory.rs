@@ -7,9 +7,11 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ResourceRequirements;
 use serde::{Deserialize, Serialize};
 
 use crate::action::{Cause, ProbeKind};
+use crate::allocation::Allocation;
 use crate::observed::{Exit, ExitKind, Failure, Image, Verdict};
 
 /// What is remembered of a pod.
@@ -33,6 +35,8 @@ pub struct Memory {
     pub containers: BTreeMap<String, Container>,
     /// The init containers were done once (they are not run again), or there were none.
     pub initialized: bool,
+    /// What the pod was given of the resources that it asks for.
+    pub resize: Resize,
     /// The conditions as last given, by type.
     pub conditions: BTreeMap<String, Condition>,
     /// The last phase that was given; a terminal one stays.
@@ -65,6 +69,7 @@ impl Memory {
             ips,
             containers,
             initialized,
+            resize,
             conditions,
             phase,
             inherited,
@@ -77,6 +82,7 @@ impl Memory {
             && *address == other.address
             && *ips == other.ips
             && *initialized == other.initialized
+            && *resize == other.resize
             && *conditions == other.conditions
             && *phase == other.phase
             && *inherited == other.inherited
@@ -86,6 +92,31 @@ impl Memory {
                 .zip(&other.containers)
                 .all(|(one, other)| one.0 == other.0 && one.1.same_checkpoint(other.1))
     }
+}
+
+/// A pod's resources, which may change while it runs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Resize {
+    /// What the node gave; `None` before it was admitted.
+    pub allocated: Option<Allocation>,
+    /// PodResizePending: the Pod asks for what the node did not give.
+    pub pending: Option<ResizeCondition>,
+    /// PodResizeInProgress: what the node gave is not in effect yet.
+    pub progress: Option<ResizeCondition>,
+}
+
+/// A condition of a resize, which is there while it is true.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResizeCondition {
+    /// `Deferred`, `Infeasible`, `Error`; empty if there is nothing to say.
+    pub reason: String,
+    /// A sentence.
+    pub message: String,
+    /// `metadata.generation` of the Pod that it is about.
+    pub generation: Option<i64>,
+    /// Since when it has this reason.
+    pub since: Timestamp,
 }
 
 /// Phases of a pod, as `status.phase` has them.
@@ -204,6 +235,10 @@ pub struct Container {
     pub last: Option<Ended>,
     /// The image that the current run has or had.
     pub image: Option<Resolved>,
+    /// The resources that the current run has; `None` is none.
+    pub applied: Option<Box<ResourceRequirements>>,
+    /// How far a change of them is.
+    pub resizing: Resizing,
     /// The pulls.
     pub pull: Pull,
     /// The crash backoff.
@@ -247,6 +282,8 @@ impl Container {
             ended,
             last,
             image,
+            applied,
+            resizing,
             pull,
             crash,
             backed_off,
@@ -265,6 +302,8 @@ impl Container {
             && *ended == other.ended
             && *last == other.last
             && *image == other.image
+            && *applied == other.applied
+            && *resizing == other.resizing
             && *pull == other.pull
             && *crash == other.crash
             && *backed_off == other.backed_off
@@ -274,6 +313,28 @@ impl Container {
             && *hook_failed == other.hook_failed
             && *started == other.started
             && *ready == other.ready
+    }
+}
+
+/// A change of the limits of a guest that runs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Resizing {
+    /// The attempt that is under way or comes next: counted over all runs.
+    pub attempt: u32,
+    /// What was asked for.
+    pub target: Option<Box<ResourceRequirements>>,
+    /// It failed, and is tried again then.
+    pub retry_at: Option<Timestamp>,
+}
+
+impl Resizing {
+    /// None, once that attempt was used.
+    pub(crate) fn after(attempt: u32) -> Resizing {
+        Resizing {
+            attempt: attempt.saturating_add(1),
+            ..Resizing::default()
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::action::Key;
+use crate::allocation::Allocation;
 
 /// Everything that is known of a pod's actions and guests, at one instant.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -21,6 +22,9 @@ pub struct Observed {
     pub guests_known: bool,
     /// What `node_step` says of the pod; `None` while it has not said anything.
     pub verdict: Option<Verdict>,
+    /// What `node_step` says of the resources that it asks for; `None` while it has not said
+    /// anything of them as they are now. What was granted stays until something else is said.
+    pub sizing: Option<Sizing>,
     /// The pod left its source: the API object is gone, or the static Pod's file.
     pub gone: bool,
     /// The node's addresses, for `hostIP` and `hostIPs`.
@@ -195,5 +199,33 @@ pub enum Verdict {
     Shutdown {
         /// Seconds it may take.
         grace_seconds: u32,
+    },
+}
+
+/// What the node says of the resources that a pod asks for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Sizing {
+    /// It has them.
+    Granted {
+        /// Which.
+        allocation: Allocation,
+        /// `metadata.generation` of the Pod that asked for them.
+        generation: Option<i64>,
+    },
+    /// It can't have them now.
+    Deferred {
+        /// `OutOfcpu`, `OutOfmemory`, …
+        reason: String,
+        /// Why.
+        message: String,
+        /// See [`Sizing::Granted`].
+        generation: Option<i64>,
+    },
+    /// It can't ever have them here.
+    Infeasible {
+        /// Why.
+        message: String,
+        /// See [`Sizing::Granted`].
+        generation: Option<i64>,
     },
 }

@@ -42,9 +42,15 @@ impl Resources {
         self.each(other, u64::saturating_add)
     }
 
+    /// With what a part of it has become in its place, where that is more.
+    #[must_use]
+    pub(crate) fn grown(self, from: Resources, to: Resources) -> Resources {
+        self.plus(from.larger(to).each(from, u64::saturating_sub))
+    }
+
     /// The larger of each.
     #[must_use]
-    fn larger(self, other: Resources) -> Resources {
+    pub(crate) fn larger(self, other: Resources) -> Resources {
         self.each(other, u64::max)
     }
 

@@ -67,6 +67,7 @@ fn container(known: &ContainerStatus, restarts: impl Fn(i32) -> bool) -> Contain
             container_id: known.container_id.clone().unwrap_or_default(),
             stop: None,
         };
+        container.applied = known.resources.clone().map(Box::new);
         container.started = known.started == Some(true);
         container.ready = known.ready;
         return container;

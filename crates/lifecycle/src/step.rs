@@ -9,11 +9,11 @@ use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use crate::action::{Action, Hook, Key, Kind};
 use crate::containers::{self, Turn};
 use crate::events::{Event, EventKind};
-use crate::memory::{Container, EffortState, HookState, Memory, Phase, Run};
+use crate::memory::{Container, EffortState, HookState, Memory, Phase, Resizing, Run};
 use crate::observed::{Observed, Progress, Verdict};
 use crate::plan::Plan;
 use crate::spec::{self, Member, Role};
-use crate::{hook, probe, seed, setup, status, terminate, unsupported};
+use crate::{hook, probe, resize, seed, setup, status, terminate, unsupported};
 
 /// What a step decides.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -43,10 +43,16 @@ pub struct Step {
 /// and Release, which end what has an attempt, under the same key once its failure was forgotten.
 /// Each of them must be safe to execute again after an agent died with it in flight.
 pub fn step(pod: &Pod, memory: &Memory, observed: &Observed, now: Timestamp) -> Step {
-    let mut plan = Plan::new(pod, memory, observed, now);
-    let mut memory = memory.clone();
+    let before = memory;
+    let mut memory = before.clone();
     if memory.start_time.is_none() {
         seed::seed(&mut memory, pod, now);
+    }
+    let told = resize::allocate(&mut memory, pod, observed, now);
+    let pod = resize::allocated(pod, &memory);
+    let mut plan = Plan::new(&pod, before, observed, now);
+    for (kind, reason, message) in told {
+        plan.tell(kind, reason, message);
     }
     admit(&mut plan, &mut memory);
     let held = !memory.inherited && !matches!(memory.verdict, Some(Verdict::Refused { .. }));
@@ -102,6 +108,7 @@ fn run(plan: &mut Plan<'_>, memory: &mut Memory) -> bool {
     } else if memory.verdict.is_some() {
         live(plan, memory);
     }
+    resize::bring(plan, memory, memory.terminating.is_some());
     for member in spec::members(plan.pod) {
         if let Some(container) = memory.containers.get_mut(member.name()) {
             probe::ask(plan, &member, container, memory.terminating.is_some());
@@ -229,6 +236,14 @@ fn awaited(memory: &Memory, key: &Key) -> bool {
         }
         (Kind::Probe(kind), Run::Running { .. }) => {
             container.probes.of(kind).asked == Some(key.attempt)
+        }
+        (Kind::Resize, Run::Running { .. }) => {
+            let Resizing {
+                attempt,
+                target,
+                retry_at,
+            } = &container.resizing;
+            *attempt == key.attempt && target.is_some() && retry_at.is_none()
         }
         (Kind::Exec(Hook::PostStart), Run::Running { .. }) => {
             container.attempt == key.attempt && container.post_start == HookState::Asked

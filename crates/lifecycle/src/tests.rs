@@ -9,6 +9,7 @@
 mod hooks;
 mod probes;
 mod properties;
+mod resize;
 mod scenarios;
 
 use jiff::Timestamp;

@@ -259,6 +259,12 @@ fn merged(object: &Pod, wanted: &PodStatus) -> PodStatus {
         new.start_time.clone_from(&old.start_time);
     }
     let mut conditions = old.conditions.clone().unwrap_or_default();
+    // Those of a resize are taken back once they are no longer true.
+    conditions.retain(|one| {
+        let resize = one.type_.starts_with("PodResize");
+        let mut wanted = wanted.conditions.iter().flatten();
+        !resize || wanted.any(|other| other.type_ == one.type_)
+    });
     for condition in wanted.conditions.iter().flatten() {
         match conditions
             .iter_mut()

@@ -20,6 +20,7 @@ mod machine;
 mod node;
 mod pressure;
 mod probing;
+mod resizing;
 mod rules;
 mod scenario;
 mod sequences;

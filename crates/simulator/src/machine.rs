@@ -28,7 +28,12 @@ pub(crate) struct Guest {
     pub(crate) end: Option<(Timestamp, i32, ExitKind)>,
     /// Stops that wait for its end.
     pub(crate) waiters: Vec<u64>,
+    /// The limits that it has had, the latest last.
+    pub(crate) limits: Vec<Limits>,
 }
+
+/// Limits of a guest: thousandths of a core, and bytes.
+pub(crate) type Limits = (Option<u64>, Option<u64>);
 
 /// What is true of a container, whoever knows it.
 #[derive(Clone, Debug, Default)]
@@ -77,9 +82,8 @@ impl Machine {
         &mut self,
         seed: u64,
         (pod, exec): (u32, u64),
-        key: &Key,
-        what: &What,
-        now: Timestamp,
+        (key, what): (&Key, &What),
+        (limits, now): (Limits, Timestamp),
     ) -> Result<Effect, Broken> {
         let container = key.container.clone().unwrap_or_default();
         let run = (pod, container, key.attempt);
@@ -109,7 +113,17 @@ impl Machine {
                 self.roots.insert(run);
                 Output::Nothing
             }
-            What::Start { .. } => self.start(seed, run, now)?,
+            What::Start { .. } => self.start(seed, run, limits, now)?,
+            What::Resize {
+                run: of,
+                cpu_milli,
+                memory_bytes,
+                shrinks,
+            } => {
+                let run = (pod, run.1, *of);
+                let limits = (*cpu_milli, *memory_bytes);
+                return Ok(Effect::Now(self.resize(seed, &run, limits, *shrinks)));
+            }
             What::Stop { grace_seconds, .. } => {
                 return Ok(self.stop(seed, exec, &run, *grace_seconds, now));
             }
@@ -191,7 +205,34 @@ impl Machine {
         true
     }
 
-    fn start(&mut self, seed: u64, run: RunId, now: Timestamp) -> Result<Output, Broken> {
+    /// Some guests use more than the limits that they are to have.
+    fn resize(
+        &mut self,
+        seed: u64,
+        run: &RunId,
+        limits: Limits,
+        shrinks: bool,
+    ) -> Result<Output, Failure> {
+        if shrinks && Chance::of(seed, ("uses", run)).percent(25) {
+            return Err(Failure {
+                reason: "ResizeError".to_owned(),
+                message: "cannot decrease memory limits".to_owned(),
+                retry: Retry::Backoff,
+            });
+        }
+        if let Some(guest) = self.guests.get_mut(run) {
+            guest.limits.push(limits);
+        }
+        Ok(Output::Nothing)
+    }
+
+    fn start(
+        &mut self,
+        seed: u64,
+        run: RunId,
+        limits: Limits,
+        now: Timestamp,
+    ) -> Result<Output, Broken> {
         let id = |run: &RunId| format!("coracle://{}-{}-{}", run.0, run.1, run.2);
         let known = self.guests.get(&run).map(|guest| guest.started_at);
         if let Some(at) = known.or_else(|| self.exits.get(&run).map(|exit| exit.started_at)) {
@@ -227,6 +268,7 @@ impl Machine {
             words: last_words(seed, &run),
             end: program(seed, &run, now),
             waiters: Vec::new(),
+            limits: vec![limits],
         };
         let truth = self.truth.entry((run.0, run.1.clone())).or_default();
         truth.started = true;
@@ -416,7 +458,7 @@ pub(crate) fn failure(key: &Key, chance: &mut Chance) -> Failure {
     };
     let ends = matches!(
         key.kind,
-        Kind::Stop | Kind::Unmount | Kind::Release | Kind::Probe(_) | Kind::Exec(_)
+        Kind::Stop | Kind::Unmount | Kind::Release | Kind::Probe(_) | Kind::Exec(_) | Kind::Resize
     );
     let never = !ends && chance.percent(25);
     Failure {

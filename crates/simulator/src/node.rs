@@ -15,10 +15,10 @@ use lifecycle::{
 };
 
 use crate::chance::Chance;
-use crate::machine::{Effect, RunId, failure, later};
-use crate::pressure;
+use crate::machine::{Effect, Limits, RunId, failure, later};
 use crate::rules::{Broken, Shown, broken};
 use crate::world::{Happening, World};
+use crate::{pressure, resizing};
 
 /// What each container costs.
 const COSTS: Costs = Costs {
@@ -93,6 +93,8 @@ pub(crate) struct Exec {
     id: u32,
     action: Action,
     ticket: Ticket,
+    /// What a guest that it starts is to have.
+    limits: Limits,
     result: Option<Result<Output, Failure>>,
     /// It is to fail.
     fails: Option<Failure>,
@@ -113,6 +115,11 @@ impl Worker {
             answered: BTreeSet::new(),
             circle: 0,
         }
+    }
+
+    /// True if something is under way that may change what it does.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.due || !self.flying.is_empty() || self.pending.is_some()
     }
 
     /// True if a time, an answer or a checkpoint is to come.
@@ -249,6 +256,7 @@ impl World<'_> {
             return Ok(());
         };
         let Effects {
+            allocated,
             actions,
             status,
             released,
@@ -258,7 +266,9 @@ impl World<'_> {
             ..
         } = effects;
         for (ticket, action) in actions {
-            self.begin(id, ticket, action)?;
+            let name = action.key.container.clone().unwrap_or_default();
+            let limits = resizing::limits(&allocated, &name);
+            self.begin(id, (ticket, limits), action)?;
         }
         if view_changed {
             self.judge_soon();
@@ -315,7 +325,7 @@ impl World<'_> {
             .note(&effects.before, worker.ledger.memory())?;
         let shown = Shown {
             id,
-            pod: &effects.pod,
+            pod: &effects.allocated,
             gone: pending.gone,
             memory: worker.ledger.memory(),
             actions: &effects.actions,
@@ -327,7 +337,12 @@ impl World<'_> {
     }
 
     /// An action is handed to the hands.
-    fn begin(&mut self, id: u32, ticket: Ticket, action: Action) -> Result<(), Broken> {
+    fn begin(
+        &mut self,
+        id: u32,
+        (ticket, limits): (Ticket, Limits),
+        action: Action,
+    ) -> Result<(), Broken> {
         let (now, life, seed) = (self.now, self.node.life, self.scenario.seed);
         self.note(|| format!("pod {id}: asks {} {:?}", words(&action.key), action.what));
         let Some(worker) = self.node.workers.get_mut(&id) else {
@@ -369,6 +384,7 @@ impl World<'_> {
             id,
             action,
             ticket,
+            limits,
             result: None,
             fails,
             answer: (answer, twice),
@@ -400,8 +416,9 @@ impl World<'_> {
                 Effect::Now(Err(failure))
             }
             None => {
-                let (key, what) = (&exec.action.key, &exec.action.what);
-                self.machine.effect(seed, (id, number), key, what, now)?
+                let what = (&exec.action.key, &exec.action.what);
+                let with = (exec.limits, now);
+                self.machine.effect(seed, (id, number), what, with)?
             }
         };
         let container = exec.action.key.container.clone().unwrap_or_default();
@@ -756,13 +773,13 @@ impl World<'_> {
         self.decided_of_node(&view, &mut step)?;
         let ids: Vec<u32> = self.node.workers.keys().copied().collect();
         for id in ids {
-            let Some(verdict) = step.verdicts.remove(&format!("uid-{id}")) else {
-                continue;
-            };
+            let uid = format!("uid-{id}");
+            let (sizing, verdict) = (step.sizings.remove(&uid), step.verdicts.remove(&uid));
             let Some(worker) = self.node.workers.get_mut(&id) else {
                 continue;
             };
-            let new = worker.ledger.judged(verdict);
+            let sized = sizing.is_some_and(|sizing| worker.ledger.sized(sizing));
+            let new = verdict.is_some_and(|verdict| worker.ledger.judged(verdict)) || sized;
             self.tell(id, new);
         }
         self.overcommitted()
@@ -821,7 +838,10 @@ impl World<'_> {
             if !admitted || view.terminal {
                 continue;
             }
-            used = used.plus(view.requests);
+            let given = worker.ledger.memory().resize.allocated.clone();
+            let given = given.unwrap_or_default();
+            let held = Resources::requested(&given.apply(&view.pod), &COSTS);
+            used = used.plus(held);
             let spec = view.pod.spec.iter();
             let all = spec
                 .flat_map(|spec| &spec.containers)

@@ -115,6 +115,7 @@ pub(crate) fn alone(
     let (container, _) = member(shown.pod, name)?;
     let allowed = match cause {
         Cause::SpecChange => true,
+        Cause::Resize => crate::resizing::restarts(container),
         Cause::PostStart => Hook::PostStart.handler(container).is_some(),
         Cause::Probe(kind) => {
             let most = spec_of(shown.pod, name, kind)?.and_then(|probe| probe.failure_threshold);

@@ -14,7 +14,7 @@ use lifecycle::memory::{Ended, Terminating};
 use lifecycle::{Action, Cause, Hook, Kind, Memory, ProbeKind, Verdict, What};
 
 use crate::machine::Machine;
-use crate::{probing, validation};
+use crate::{probing, resizing, validation};
 
 /// A rule that did not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,6 +81,8 @@ struct Seen {
     unpaid: bool,
     /// The attempt that was stopped for a changed spec.
     respecified: Option<u32>,
+    /// The attempt that was stopped for its resources.
+    resized: Option<u32>,
     /// The attempt that was stopped for a failed probe.
     unhealthy: Option<u32>,
     /// The attempt whose preStop hook was asked for.
@@ -175,16 +177,13 @@ impl Witness {
                 grace_seconds,
             } => {
                 let seen = self.containers.entry(name.to_owned()).or_default();
-                match cause {
-                    Cause::SpecChange => seen.respecified = Some(action.key.attempt),
-                    Cause::Probe(_) => seen.unhealthy = Some(action.key.attempt),
-                    _ => {}
-                }
+                seen.ends(*cause, action.key.attempt);
                 let hooked = seen.pre_stop == Some(action.key.attempt);
                 probing::after_pre_stop(shown, name, hooked)?;
                 let why = (*cause, action.key.attempt);
                 stop_order(machine, shown, name, (why, *grace_seconds))
             }
+            What::Resize { .. } => resizing::asked(shown, name, &action.what),
             What::Probe { run, .. } => probing::probe(machine, shown, action, *run),
             What::Exec { grace_seconds, .. } => {
                 if action.key.kind == Kind::Exec(Hook::PreStop) {
@@ -192,10 +191,8 @@ impl Witness {
                     seen.pre_stop = Some(action.key.attempt);
                     // The end begins with the hook, whether or not the guest lives to see a Stop.
                     let known = shown.memory.containers.get(name);
-                    match known.and_then(|one| one.ends_for()) {
-                        Some(Cause::SpecChange) => seen.respecified = Some(action.key.attempt),
-                        Some(Cause::Probe(_)) => seen.unhealthy = Some(action.key.attempt),
-                        _ => {}
+                    if let Some(cause) = known.and_then(|one| one.ends_for()) {
+                        seen.ends(cause, action.key.attempt);
                     }
                 }
                 probing::hook(shown, action, *grace_seconds)
@@ -245,6 +242,7 @@ impl Witness {
         told(status)?;
         last_words(machine, (id, pod), status)?;
         probing::ready(machine, (id, pod), status)?;
+        resizing::told(machine, id, status)?;
         if phase == "Succeeded" {
             succeeded(machine, id, pod)?;
         }
@@ -254,6 +252,16 @@ impl Witness {
 }
 
 impl Seen {
+    /// Its end begins, for a reason that may bring another run.
+    fn ends(&mut self, cause: Cause, attempt: u32) {
+        match cause {
+            Cause::SpecChange => self.respecified = Some(attempt),
+            Cause::Resize => self.resized = Some(attempt),
+            Cause::Probe(_) => self.unhealthy = Some(attempt),
+            _ => {}
+        }
+    }
+
     /// A run ended, as memory says: it has to be true.
     fn over(&mut self, machine: &Machine, (id, name): (u32, &str)) -> Result<(), Broken> {
         self.unpaid = true;
@@ -291,7 +299,7 @@ impl Seen {
             .and_then(|spec| spec.restart_policy.as_deref());
         let sidecar = container.restart_policy.as_deref() == Some("Always");
         let done = first && !sidecar && ended.exit_code == 0;
-        let respecified = self.respecified.take().is_some();
+        let respecified = self.respecified.take().is_some() | self.resized.take().is_some();
         let unhealthy =
             self.unhealthy.take().is_some() && validation::should_restart(container, policy, 1);
         if !respecified

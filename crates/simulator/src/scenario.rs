@@ -14,7 +14,7 @@ use lifecycle::Resources;
 use lifecycle::node::{Policy, Signal};
 
 use crate::chance::Chance;
-use crate::pressure;
+use crate::{pressure, resizing};
 
 /// When histories begin: 2026-01-01T00:00:00Z, in Unix seconds.
 pub(crate) const BEGIN: i64 = 1_767_225_600;
@@ -81,6 +81,8 @@ pub enum Trouble {
     Force(u32),
     /// The nth container (init containers first) gets another image.
     Image(u32, u32),
+    /// The nth container that has resources gets so many thousandths of a core and so many MiB.
+    Resize(u32, u32, i64, i64),
     /// The pod gets activeDeadlineSeconds, or fewer.
     Deadline(u32, i64),
     /// Somebody else writes a condition of their own.
@@ -126,6 +128,7 @@ impl Scenario {
         };
         let mut faults = faults;
         let policy = pressure::policy(seed, length, &mut faults);
+        resizing::faults(seed, length, count, &mut faults);
         Scenario {
             seed,
             pods,
@@ -185,6 +188,7 @@ fn pod(seed: u64, id: u32, chance: &mut Chance) -> Pod {
         .flatten()
         .any(|one| one.resources.is_some());
     let mut containers = containers;
+    resizing::outfit(seed, id, &mut containers, policy != "Never");
     // Drawn apart: what the pod is else does not change with it.
     let mut apart = Chance::of(seed, ("node", id));
     if apart.percent(35)

@@ -12,6 +12,7 @@ use crate::api::Api;
 use crate::coverage::Coverage;
 use crate::machine::{Machine, RunId, later};
 use crate::node::{Exec, Node};
+use crate::resizing;
 use crate::rules::{Broken, Violation, Witness, broken};
 use crate::scenario::{BEGIN, Scenario, Trouble};
 
@@ -354,6 +355,9 @@ impl<'a> World<'a> {
                     }
                 });
             }
+            Trouble::Resize(id, nth, cpu, memory) => {
+                self.edit(id, |pod| resizing::resize(pod, nth, (cpu, memory)));
+            }
             Trouble::Deadline(id, seconds) => self.edit(id, |pod| {
                 if let Some(spec) = &mut pod.spec {
                     let known = spec.active_deadline_seconds.unwrap_or(i64::MAX);
@@ -377,6 +381,8 @@ impl<'a> World<'a> {
             let room =
                 worker.ledger.memory().verdict.is_none() && !self.node.memory.sentences.is_empty();
             let waits = room || worker.waits();
+            resizing::settled(&self.machine, *id, worker)
+                .inspect_err(|_| self.about = Some(*id))?;
             if !released && !hopeless && !waits && !self.machine.has_guests(*id) {
                 self.about = Some(*id);
                 return broken("nothing waits for nothing", worker.describe());

@@ -15,6 +15,7 @@ mod objects;
 mod pod;
 mod prepare;
 mod probe;
+mod resize;
 mod serve;
 mod start;
 
@@ -193,6 +194,19 @@ impl Hands {
             What::Stop { grace_seconds, .. } => {
                 self.stop(&id, Duration::from_secs(grace_seconds.into()))
                     .await
+            }
+            What::Resize {
+                run,
+                cpu_milli,
+                memory_bytes,
+                shrinks,
+            } => {
+                let change = resize::Change {
+                    cpu_milli,
+                    memory_bytes,
+                    shrinks,
+                };
+                self.resize(&guest_id(&pod, &name, run), change).await
             }
             What::Unmount => self.unmount(&pod, &id).await,
             What::Probe { run, ips } => match kind {

@@ -1,14 +1,15 @@
 //! From what files say to what a session has: pods that are new, changed and gone.
 //!
 //! A pod's UID is a hash of what it says, so that the same file is the same pod. What a Pod may change
-//! while it runs (its images, labels and annotations) is no part of that and is applied to it; any
-//! other change is another pod, in its place once it has ended.
+//! while it runs (its images, labels, annotations, and CPU and memory of its containers within its QoS
+//! class) is no part of that and is applied to it; any other change is another pod, in its place once
+//! it has ended.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::future::join_all;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, ResourceRequirements};
 use sha2::{Digest, Sha256};
 
 use crate::local::Session;
@@ -99,6 +100,7 @@ impl Desired {
 
 /// What makes it this pod and no other.
 fn identity(pod: &Pod) -> String {
+    let class = lifecycle::qos_class(pod).to_owned();
     let mut pod = pod.clone();
     pod.metadata.uid = None;
     pod.metadata.labels = None;
@@ -109,9 +111,24 @@ fn identity(pod: &Pod) -> String {
             container.image = None;
             // It follows from the image where nobody said otherwise.
             container.image_pull_policy = None;
+            container.resources = container.resources.take().and_then(fixed);
         }
     }
-    serde_json::to_string(&pod).unwrap_or_default()
+    format!(
+        "{class} {}",
+        serde_json::to_string(&pod).unwrap_or_default()
+    )
+}
+
+/// What of a container's resources can't change while it runs, if there is any.
+fn fixed(mut own: ResourceRequirements) -> Option<ResourceRequirements> {
+    for list in [&mut own.limits, &mut own.requests] {
+        if let Some(list) = list {
+            list.retain(|name, _| name != "cpu" && name != "memory");
+        }
+        list.take_if(|list| list.is_empty());
+    }
+    (own != ResourceRequirements::default()).then_some(own)
 }
 
 /// A UUID of what a pod says and of how many there were before it (RFC 9562, version 8).
@@ -140,7 +157,7 @@ fn uid((namespace, name): &Named, identity: &str, begun: u64) -> String {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use super::*;
 
@@ -157,6 +174,27 @@ mod tests {
         let one = identity(&pod("a:1", "x"));
         assert_eq!(one, identity(&pod("a:2", "x")));
         assert_ne!(one, identity(&pod("a:1", "y")));
+    }
+
+    #[test]
+    fn a_pod_with_other_resources_is_the_same_within_its_class() {
+        let of = |resources: &str| {
+            let mut pod = pod("a:1", "x");
+            let own = serde_json::from_str(resources).unwrap();
+            pod.spec.as_mut().unwrap().containers[0].resources = own;
+            identity(&pod)
+        };
+        let one = of(r#"{"requests":{"cpu":"1"}}"#);
+        assert_eq!(one, of(r#"{"requests":{"cpu":"2","memory":"1Gi"}}"#));
+        assert_eq!(one, of(r#"{"requests":{"cpu":"2"},"limits":{"cpu":"3"}}"#));
+        let guaranteed = r#"{"cpu":"1","memory":"1Gi"}"#;
+        for other in [
+            "null".to_owned(),
+            format!(r#"{{"requests":{guaranteed},"limits":{guaranteed}}}"#),
+            r#"{"requests":{"cpu":"1","ephemeral-storage":"1Gi"}}"#.to_owned(),
+        ] {
+            assert_ne!(one, of(&other), "{other}");
+        }
     }
 
     #[test]

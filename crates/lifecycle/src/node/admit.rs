@@ -6,7 +6,8 @@ use k8s_openapi::api::core::v1::Pod;
 
 use super::ports::Port;
 use super::{NodeObject, NodeStep, NodeView, PodView, affinity, ports, preempt, pressure, rank};
-use crate::observed::Verdict;
+use crate::allocation::Allocation;
+use crate::observed::{Sizing, Verdict};
 use crate::resources::Resources;
 
 /// For so long a pod waits for labels of the Node that are as new as it is.
@@ -26,6 +27,7 @@ pub(super) struct Lack {
 }
 
 /// What admitted pods hold.
+#[derive(Default)]
 pub(super) struct Held<'a> {
     pub(super) pods: Vec<&'a PodView>,
     used: Resources,
@@ -35,12 +37,23 @@ pub(super) struct Held<'a> {
 impl<'a> Held<'a> {
     /// By those pods.
     pub(super) fn by(pods: impl Iterator<Item = &'a PodView>) -> Held<'a> {
-        let mut held = Held {
-            pods: Vec::new(),
-            used: Resources::default(),
-            ports: Vec::new(),
-        };
+        let mut held = Held::default();
         pods.for_each(|pod| held.add(pod));
+        held
+    }
+
+    /// By all pods of the view but for one, with what a step has given them.
+    pub(super) fn but(uid: Option<&str>, view: &'a NodeView, step: &NodeStep) -> Held<'a> {
+        let mut held = Held::default();
+        let others = view.pods.iter().filter(|pod| pod.is_active());
+        for pod in others.filter(|pod| uid != Some(pod.uid.as_str())) {
+            held.add(pod);
+            if let (Some(Sizing::Granted { .. }), Some(wants)) =
+                (step.sizings.get(&pod.uid), &pod.wants)
+            {
+                held.used = held.used.grown(pod.requests, wants.requests);
+            }
+        }
         held
     }
 
@@ -68,11 +81,16 @@ pub(super) fn judge(view: &NodeView, now: Timestamp, step: &mut NodeStep) {
         return;
     }
     new.sort_by(|one, other| (one.created, &one.uid).cmp(&(other.created, &other.uid)));
-    let mut held = Held::by(view.pods.iter().filter(|pod| pod.is_active()));
+    let mut held = Held::but(None, view, step);
     for pod in new {
         let verdict = match answer(view, pod, &held, (now, step)) {
             Answer::Admitted => {
                 held.add(pod);
+                let sizing = Sizing::Granted {
+                    allocation: Allocation::of(&pod.pod),
+                    generation: pod.pod.metadata.generation,
+                };
+                step.sizings.insert(pod.uid.clone(), sizing);
                 Verdict::Admitted
             }
             Answer::Refused((reason, message)) => Verdict::Refused { reason, message },
@@ -166,6 +184,36 @@ fn hopeless(view: &NodeView, pod: &PodView) -> Option<Refusal> {
 
 const OS_LABEL: &str = "kubernetes.io/os";
 const AFFINITY: &str = "NodeAffinity";
+
+/// What speaks against giving a pod that runs other resources, in the kubelet's words
+/// (`canAdmitPod` in `pkg/kubelet/allocation`): nobody makes room for it.
+pub(super) fn against(
+    view: &NodeView,
+    (pod, asked): (&PodView, &Resources),
+    step: &NodeStep,
+) -> Option<Refusal> {
+    let held = Held::but(Some(&pod.uid), view, step);
+    let short = pressure::refusal(&step.memory.passes.conditions, &pod.pod);
+    let lack = || {
+        let lacks = lacks(asked, &held.used, &view.allocatable);
+        lacks.first().map(Lack::refusal)
+    };
+    let other = || others(view, pod, &held).into_iter().next();
+    short
+        .or_else(lack)
+        .or_else(other)
+        .or_else(|| match admitted(view) {
+            Answer::Refused(refusal) => Some(refusal),
+            _ => None,
+        })
+}
+
+/// The first resource of which the node has less than that, whatever is free.
+pub(super) fn never(asked: &Resources, all: &Resources) -> Option<(&'static str, u64, u64)> {
+    let lacks = lacks(asked, &Resources::default(), all);
+    let first = lacks.first()?;
+    Some((first.name, first.requested, first.capacity))
+}
 
 /// Everything but resources that speaks against the pod, in the kubelet's order and words.
 fn others(view: &NodeView, pod: &PodView, held: &Held<'_>) -> Vec<Refusal> {

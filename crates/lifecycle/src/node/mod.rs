@@ -22,6 +22,7 @@ mod ports;
 mod preempt;
 mod pressure;
 mod rank;
+mod resize;
 mod shutdown;
 #[cfg(test)]
 mod tests;
@@ -34,8 +35,9 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, Taint};
 
 use crate::action::Cause;
+use crate::allocation::Allocation;
 use crate::events::EventKind;
-use crate::observed::Verdict;
+use crate::observed::{Sizing, Verdict};
 use crate::resources::{Costs, Resources};
 use crate::unsupported;
 pub use policy::{Amount, ImagePolicy, Period, Policy, Threshold};
@@ -101,8 +103,10 @@ pub struct PodView {
     pub created: Timestamp,
     /// The object, as last given.
     pub pod: Arc<Pod>,
-    /// What it asks for.
+    /// What it was given or, if it waits for its verdict, what it asks for.
     pub requests: Resources,
+    /// What it asks for by now, of one that was given something else.
+    pub wants: Option<Wanted>,
     /// What was decided of it before, from [`crate::Memory::verdict`]: it stands.
     pub verdict: Option<Verdict>,
     /// It is over: nothing of it runs or will. It holds nothing of the node.
@@ -111,6 +115,19 @@ pub struct PodView {
     pub ending: Option<Cause>,
     /// It asks for what can't be had here, whatever is free: reason and message.
     pub unfit: Option<(String, String)>,
+}
+
+/// Other resources than those that a pod was given.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Wanted {
+    /// All of them.
+    pub allocation: Allocation,
+    /// Together.
+    pub requests: Resources,
+    /// `metadata.generation` of the Pod that asks for them.
+    pub generation: Option<i64>,
+    /// Why it can't ever have them here.
+    pub unfit: Option<String>,
 }
 
 /// What the pod's own worker has decided so far.
@@ -122,6 +139,10 @@ pub struct Standing {
     pub terminal: bool,
     /// See [`PodView::ending`].
     pub ending: Option<Cause>,
+    /// What it was given.
+    pub allocated: Option<Allocation>,
+    /// What it is being given in the place of that.
+    pub granted: Option<Allocation>,
 }
 
 /// What is decided.
@@ -129,6 +150,8 @@ pub struct Standing {
 pub struct NodeStep {
     /// By UID. A pod without one waits.
     pub verdicts: BTreeMap<String, Verdict>,
+    /// By UID: what pods are given that were admitted now, or that ask for other resources.
+    pub sizings: BTreeMap<String, Sizing>,
     /// To be given to the next step.
     pub memory: NodeMemory,
     /// What the Node's conditions say is wrong.
@@ -181,6 +204,7 @@ impl PartialEq for PodView {
         (&self.uid, self.created, self.requests) == (&other.uid, other.created, other.requests)
             && (&self.verdict, self.terminal, self.ending, &self.unfit)
                 == (&other.verdict, other.terminal, other.ending, &other.unfit)
+            && self.wants == other.wants
             && same_pod()
     }
 }
@@ -197,11 +221,27 @@ impl PodView {
             verdict,
             terminal,
             ending,
+            allocated,
+            granted,
         } = standing;
+        let requests = |given: &Allocation| Resources::requested(&given.apply(pod), costs);
+        let held = match (&allocated, &granted) {
+            // Until it has taken what it is given, it may hold either.
+            (Some(one), Some(other)) => requests(one).larger(requests(other)),
+            (Some(one), None) | (None, Some(one)) => requests(one),
+            (None, None) => Resources::requested(pod, costs),
+        };
+        let differs = allocated.filter(|given| granted.is_none() && !given.is_of(pod));
         PodView {
             uid: meta.uid.clone().unwrap_or_default(),
             created,
-            requests: Resources::requested(pod, costs),
+            requests: held,
+            wants: differs.map(|_| Wanted {
+                allocation: Allocation::of(pod),
+                requests: Resources::requested(pod, costs),
+                generation: meta.generation,
+                unfit: unsupported::refusal(pod).map(|(_, message)| message),
+            }),
             unfit: if verdict.is_none() {
                 unsupported::refusal(pod)
             } else {
@@ -242,6 +282,7 @@ pub fn node_step(view: &NodeView, now: Timestamp) -> NodeStep {
     shutdown::advance(view, now, &mut step);
     pressure::pass(view, now, &mut step);
     collect::collect(view, now, &mut step);
+    resize::judge(view, &mut step);
     admit::judge(view, now, &mut step);
     for pod in view.pods.iter().filter(|pod| pod.verdict.is_some()) {
         let verdict = standing(view, pod, &step.memory);

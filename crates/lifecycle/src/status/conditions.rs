@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::PodCondition;
 
 use super::containers::{Shown, State};
 use crate::action::Cause;
-use crate::memory::{Condition, Memory, Phase};
+use crate::memory::{Condition, Memory, Phase, ResizeCondition};
 use crate::plan::Plan;
 use crate::setup;
 use crate::spec::Role;
@@ -57,9 +57,39 @@ pub(super) fn conditions(
     all.push(("Ready", ready));
     all.push(("ContainersReady", containers));
     all.push(("PodScheduled", Says::plain(true)));
-    all.into_iter()
-        .map(|(name, says)| condition(plan, memory, name, says))
-        .collect()
+    let mut resizes = resizes(memory, phase);
+    let others = all.into_iter();
+    resizes.extend(others.map(|(name, says)| condition(plan, memory, name, says)));
+    resizes
+}
+
+/// Those of a resize are there while they are true, of a pod that is not over
+/// (`determinePodResizeStatus` in `pkg/kubelet/kubelet_pods.go`).
+fn resizes(memory: &Memory, phase: Phase) -> Vec<PodCondition> {
+    let known = [
+        ("PodResizePending", &memory.resize.pending),
+        ("PodResizeInProgress", &memory.resize.progress),
+    ];
+    let there = known.into_iter().filter(|_| !phase.is_terminal());
+    let shown = there.filter_map(|(name, one)| {
+        let ResizeCondition {
+            reason,
+            message,
+            generation,
+            since,
+        } = one.as_ref()?;
+        let text = |text: &String| (!text.is_empty()).then(|| text.clone());
+        Some(PodCondition {
+            type_: name.to_owned(),
+            status: "True".to_owned(),
+            reason: text(reason),
+            message: text(message),
+            last_transition_time: Some(whole(*since)),
+            last_probe_time: None,
+            observed_generation: *generation,
+        })
+    });
+    shown.collect()
 }
 
 fn condition(plan: &Plan<'_>, memory: &mut Memory, name: &str, says: Says) -> PodCondition {

@@ -26,6 +26,8 @@ pub(super) struct Shown<'a> {
     pub(super) restarts: bool,
     count: u32,
     image_id: Option<String>,
+    /// What its guest has, if it runs.
+    applied: Option<ResourceRequirements>,
     probed: Probed,
 }
 
@@ -117,6 +119,7 @@ fn show_one<'a>(
             restarts: true,
             count: 0,
             image_id: None,
+            applied: None,
             probed: Probed::default(),
         };
     };
@@ -163,6 +166,10 @@ fn show_one<'a>(
         .as_ref()
         .filter(|_| ran)
         .map(|image| image.id.clone());
+    let applied = match state {
+        State::Running { .. } => Some(known.applied.as_deref().cloned().unwrap_or_default()),
+        _ => None,
+    };
     let restarts = known
         .ended
         .as_ref()
@@ -174,6 +181,7 @@ fn show_one<'a>(
         restarts,
         count: known.restart_count,
         image_id,
+        applied,
         probed: Probed {
             started: probe::started(&member, known),
             ready: probe::ready(&member, known),
@@ -248,7 +256,7 @@ fn status(shown: &Shown<'_>, share: usize) -> ContainerStatus {
                     ..Default::default()
                 }),
         ),
-        resources: created.then(|| resources(spec)),
+        resources: created.then(|| resources(shown)),
         allocated_resources: created
             .then(|| spec.resources.as_ref()?.requests.clone())
             .flatten(),
@@ -307,8 +315,10 @@ fn terminated(ended: &Ended, share: usize) -> ContainerStateTerminated {
     }
 }
 
-fn resources(spec: &Spec) -> ResourceRequirements {
-    let own = spec.resources.as_ref();
+/// What the guest has; of one that does not run, what it will have.
+fn resources(shown: &Shown<'_>) -> ResourceRequirements {
+    let given = shown.member.spec.resources.as_ref();
+    let own = shown.applied.as_ref().or(given);
     ResourceRequirements {
         claims: None,
         limits: own.and_then(|own| own.limits.clone()),

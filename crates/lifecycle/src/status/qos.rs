@@ -9,7 +9,7 @@ use crate::resources::milli;
 use crate::spec;
 
 /// The pod's class. One that it was given before is kept: it is immutable.
-pub(crate) fn class(pod: &Pod) -> &str {
+pub fn class(pod: &Pod) -> &str {
     let known = pod
         .status
         .as_ref()

@@ -35,6 +35,7 @@ pub(super) fn of_container(field: &str, container: &Container, pod: &PodSpec, fo
         "set",
         "this version restarts by restartPolicy alone; remove the rules",
     );
+    resize_policy(field, container, found);
     for (place, port) in container.ports.iter().flatten().enumerate() {
         let Some(host) = port.host_port.filter(|host| *host != port.container_port) else {
             continue;
@@ -261,6 +262,29 @@ fn resources(field: &str, container: &Container, found: &mut Found) {
         if let Some(list) = list {
             quantities(&format!("{field}.resources.{name}"), list, found);
         }
+    }
+}
+
+/// The API server makes sure of this for a cluster (`validateResizePolicy`), and nobody for a file.
+fn resize_policy(field: &str, container: &Container, found: &mut Found) {
+    for (place, policy) in container.resize_policy.iter().flatten().enumerate() {
+        let field = format!("{field}.resizePolicy[{place}]");
+        found.add_if(
+            !matches!(policy.resource_name.as_str(), "cpu" | "memory"),
+            format!("{field}.resourceName"),
+            &format!("{:?}", policy.resource_name),
+            "use cpu or memory",
+        );
+        let known = matches!(
+            policy.restart_policy.as_str(),
+            "NotRequired" | "RestartContainer"
+        );
+        found.add_if(
+            !known,
+            format!("{field}.restartPolicy"),
+            &format!("{:?}", policy.restart_policy),
+            "use NotRequired or RestartContainer",
+        );
     }
 }
 

@@ -7,6 +7,7 @@ mod limits;
 mod place;
 mod preempt;
 mod pressure;
+mod resize;
 mod shutdown;
 
 use super::*;

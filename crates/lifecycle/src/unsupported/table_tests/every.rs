@@ -36,7 +36,9 @@ pub(super) fn only<T: DeserializeOwned>(field: &str) -> T {
 
 /// The value of a text, by the end of its path: one that differs from the default.
 fn text(path: &str) -> &'static str {
-    const TEXTS: [(&str, &str); 17] = [
+    const TEXTS: [(&str, &str); 19] = [
+        ("resizePolicy[].resourceName", "cpu"),
+        ("resizePolicy[].restartPolicy", "RestartContainer"),
         ("containers[].restartPolicy", "Always"),
         ("initContainers[].restartPolicy", "Always"),
         (".restartPolicy", "Never"),

@@ -1,0 +1,134 @@
+//! Pods that run and ask for other resources.
+
+use super::*;
+use crate::observed::Sizing;
+
+/// A pod that runs with some CPU and asks for other.
+fn asks(uid: &str, created: i64, (has, wants): (u64, u64), more: &str) -> PodView {
+    let object = |cpu: u64| {
+        object(&format!(
+            r#"{{"metadata":{{"uid":"{uid}","generation":2}},"spec":{{{more}"containers":[{{"name":"c","resources":{{"requests":{{"cpu":"{cpu}m"}}}}}}]}}}}"#
+        ))
+    };
+    let standing = Standing {
+        verdict: Some(Verdict::Admitted),
+        allocated: Some(Allocation::of(&object(has))),
+        ..Standing::default()
+    };
+    let mut view = PodView::of(&object(wants), &Costs::default(), standing);
+    view.created = Timestamp::from_second(created).unwrap();
+    assert_eq!(view.requests.cpu_milli, has);
+    view
+}
+
+fn sizings(pods: Vec<PodView>) -> BTreeMap<String, Sizing> {
+    let view = NodeView {
+        allocatable: node(),
+        pods,
+        ..NodeView::default()
+    };
+    step(&view, Timestamp::UNIX_EPOCH).sizings
+}
+
+fn is_granted(sizing: &Sizing) -> bool {
+    matches!(
+        sizing,
+        Sizing::Granted {
+            generation: Some(2),
+            ..
+        }
+    )
+}
+
+#[test]
+fn fits_does_not_fit_now_and_never_fits() {
+    let others = || admitted(pod("other", 1, 300));
+    let of = |wants| sizings(vec![others(), asks("a", 2, (100, wants), "")])["a"].clone();
+    assert!(is_granted(&of(500)));
+    assert_eq!(
+        of(501),
+        Sizing::Deferred {
+            reason: "OutOfcpu".to_owned(),
+            message:
+                "Node didn't have enough resource: cpu, requested: 501, used: 300, capacity: 800"
+                    .to_owned(),
+            generation: Some(2),
+        }
+    );
+    assert_eq!(
+        of(801),
+        Sizing::Infeasible {
+            message: "Node didn't have enough capacity: cpu, requested: 801, capacity: 800"
+                .to_owned(),
+            generation: Some(2),
+        }
+    );
+}
+
+#[test]
+fn one_that_asks_for_what_it_has_is_not_answered() {
+    assert_eq!(sizings(vec![asks("a", 1, (100, 100), "")]), BTreeMap::new());
+}
+
+#[test]
+fn what_is_given_is_counted_at_once_and_what_is_given_back_too() {
+    let all = sizings(vec![
+        asks("first", 1, (100, 500), ""),
+        asks("second", 2, (100, 400), ""),
+    ]);
+    assert!(is_granted(&all["first"]) && !is_granted(&all["second"]));
+    // Who shrinks comes first, but what he has counts until he has taken it.
+    let all = sizings(vec![
+        asks("grows", 1, (100, 600), ""),
+        asks("shrinks", 2, (400, 100), ""),
+    ]);
+    assert!(is_granted(&all["shrinks"]) && !is_granted(&all["grows"]));
+}
+
+#[test]
+fn a_higher_priority_comes_first_and_a_pod_that_runs_before_a_new_one() {
+    let all = sizings(vec![
+        asks("low", 1, (100, 500), ""),
+        asks("high", 2, (100, 500), r#""priority":7,"#),
+    ]);
+    assert!(is_granted(&all["high"]) && !is_granted(&all["low"]));
+    let view = NodeView {
+        allocatable: node(),
+        pods: vec![asks("old", 2, (100, 700), ""), pod("new", 1, 200)],
+        ..NodeView::default()
+    };
+    let step = step(&view, Timestamp::UNIX_EPOCH);
+    assert!(is_granted(&step.sizings["old"]));
+    assert_eq!(refusal(&step.verdicts["new"]).0, "OutOfcpu");
+}
+
+#[test]
+fn while_a_grant_is_under_way_either_counts_and_nothing_else_is_given() {
+    let of = |cpu: u64| {
+        object(&format!(
+            r#"{{"spec":{{"containers":[{{"name":"c","resources":{{"requests":{{"cpu":"{cpu}m"}}}}}}]}}}}"#
+        ))
+    };
+    let standing = |allocated: u64, granted: u64| Standing {
+        verdict: Some(Verdict::Admitted),
+        allocated: Some(Allocation::of(&of(allocated))),
+        granted: Some(Allocation::of(&of(granted))),
+        ..Standing::default()
+    };
+    for (allocated, granted) in [(100, 400), (400, 100)] {
+        let view = PodView::of(&of(700), &Costs::default(), standing(allocated, granted));
+        assert_eq!((view.requests.cpu_milli, view.wants), (400, None));
+    }
+}
+
+#[test]
+fn what_is_refused_at_the_start_is_infeasible_later() {
+    let more = r#""resources":{"limits":{"cpu":"1"}},"#;
+    let mut view = asks("a", 1, (100, 100), "");
+    let changed = asks("a", 1, (100, 200), more);
+    view.wants = changed.wants;
+    let Sizing::Infeasible { message, .. } = &sizings(vec![view])["a"] else {
+        panic!("given");
+    };
+    assert!(message.contains("spec.resources.limits"), "{message}");
+}
