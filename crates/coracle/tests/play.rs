@@ -424,6 +424,53 @@ fn resources_change_while_a_guest_runs() {
     running.end();
 }
 
+/// A guest that ends with 42 the first time, and with 0 once it finds the file that it left.
+const TWICE: &str = r#"(module
+  (import "wasi_snapshot_preview1" "path_open"
+    (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 32) "m/seen")
+  (func (export "_start")
+    ;; O_CREAT and O_EXCL, with the right to write.
+    (if (call $open (i32.const 3) (i32.const 0) (i32.const 32) (i32.const 6)
+        (i32.const 5) (i64.const 64) (i64.const 0) (i32.const 0) (i32.const 8))
+      (then (call $exit (i32.const 0))))
+    (call $exit (i32.const 42))))"#;
+
+#[test]
+fn a_rule_restarts_what_the_policy_does_not() {
+    let place = Place::new();
+    let guest = place.write("twice.wat", TWICE);
+    let rules = |list: &str, code: i32| {
+        let volume =
+            "    volumeMounts: [{name: m, mountPath: /m}]\n  volumes: [{name: m, emptyDir: {}}]\n";
+        let more = format!(
+            "    restartPolicy: Never\n    restartPolicyRules:\n    - {{action: Restart, exitCodes: {{operator: In, values: [{code}]}}}}\n{volume}"
+        );
+        let text = pod("web", &guest, &more).replace("  containers:", &format!("  {list}:"));
+        let mains = format!(
+            "  containers: [{{name: last, image: '{}'}}]\n",
+            image(&place.path("hello.wat"))
+        );
+        match list {
+            "containers" => text,
+            _ => text + &mains,
+        }
+    };
+    place.write("hello.wat", &common::images::says("hello\n"));
+    for (list, code, ends) in [
+        ("containers", 42, 0),
+        ("containers", 43, 42),
+        ("initContainers", 42, 0),
+        ("initContainers", 43, 42),
+    ] {
+        place.write("web.yaml", &rules(list, code));
+        let ended = place.run(&["play", "-q", "web.yaml"]);
+        assert_eq!(ended.code, Some(ends), "{list} {code}: {ended:#?}");
+    }
+}
+
 #[test]
 fn in_the_background_it_is_found_by_other_commands() {
     let Some(sleeper) = built(Guest::RustSleeper) else {

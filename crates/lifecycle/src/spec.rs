@@ -2,7 +2,7 @@
 //!
 //! Must not know: memory or facts.
 
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Container, ContainerRestartRule, Pod, PodSpec};
 
 use crate::action::PullPolicy;
 
@@ -79,25 +79,53 @@ impl<'a> Member<'a> {
     }
 
     /// Whether a run that ended with `code` is followed by another while the pod is to live:
-    /// `ContainerShouldRestart` in `pkg/api/v1/pod/util.go`, without the rules (which
-    /// [`crate::unsupported`] refuses). An init container that succeeded is done, whatever the
-    /// policy says.
+    /// `ContainerShouldRestart` in `pkg/api/v1/pod/util.go`. The container's rules come first, if it
+    /// has a policy of its own; then that policy; then the pod's. An init container that succeeded
+    /// is done, whatever they say.
     pub(crate) fn restarts(&self, pod: &Pod, code: i32) -> bool {
         if self.role == Role::Init && code == 0 {
             return false;
         }
-        let own = self.spec.restart_policy.as_deref();
-        match own.or_else(|| pod.spec.as_ref()?.restart_policy.as_deref()) {
+        if self.spec.restart_policy.is_some() && self.rule(code).is_some() {
+            return true;
+        }
+        match self.policy(pod) {
             Some("Never") => false,
             Some("OnFailure") => code != 0,
             _ => true,
         }
     }
 
-    /// Whether a run that others end is followed by another (`shouldRestartOnFailure` in
+    /// Whether a run that others end is followed by another, whatever its code: rules are of runs
+    /// that end by themselves (`computePodActions` in
     /// `pkg/kubelet/kuberuntime/kuberuntime_manager.go`).
     pub(crate) fn may_restart(&self, pod: &Pod) -> bool {
-        self.restarts(pod, 1)
+        self.policy(pod) != Some("Never")
+    }
+
+    fn policy<'p>(&'p self, pod: &'p Pod) -> Option<&'p str> {
+        let own = self.spec.restart_policy.as_deref();
+        own.or_else(|| pod.spec.as_ref()?.restart_policy.as_deref())
+    }
+
+    /// The first rule that an exit code matches, whose action is to restart:
+    /// `FindMatchingContainerRestartRule` in `pkg/api/v1/pod/util.go`.
+    fn rule(&self, code: i32) -> Option<&ContainerRestartRule> {
+        let matches = |rule: &&ContainerRestartRule| {
+            rule.exit_codes.as_ref().is_some_and(|codes| {
+                let named = codes.values.iter().flatten().any(|one| *one == code);
+                match codes.operator.as_str() {
+                    "In" => named,
+                    "NotIn" => !named,
+                    _ => false,
+                }
+            })
+        };
+        let rules = self.spec.restart_policy_rules.iter().flatten();
+        rules
+            .filter(matches)
+            .take(1)
+            .find(|rule| rule.action == "Restart")
     }
 
     /// `imagePullPolicy` after its default.
@@ -185,7 +213,44 @@ pub(crate) fn container_count(spec: Option<&PodSpec>) -> usize {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn the_first_rule_that_matches_counts_and_only_beside_an_own_policy() {
+        let rules = r#""restartPolicyRules":[
+            {"action":"Restart","exitCodes":{"operator":"In","values":[0,42]}},
+            {"action":"Other","exitCodes":{"operator":"In","values":[7]}},
+            {"action":"Restart","exitCodes":{"operator":"NotIn","values":[8,9]}}]"#;
+        let of = |list: &str, own: &str, code: i32| {
+            let text = format!(
+                r#"{{"spec":{{"restartPolicy":"OnFailure","{list}":[{{"name":"c",{own}{rules}}}]}}}}"#
+            );
+            let text = match list {
+                "containers" => text,
+                _ => text.replace(r#""initC"#, r#""containers":[],"initC"#),
+            };
+            let pod: Pod = serde_json::from_str(&text).unwrap();
+            let member = members(&pod).next().unwrap();
+            (member.restarts(&pod, code), member.may_restart(&pod))
+        };
+        let never = r#""restartPolicy":"Never","#;
+        for (list, own, code, restarts) in [
+            ("containers", never, 42, true),
+            ("containers", never, 0, true),
+            ("containers", never, 7, false),
+            ("containers", never, 8, false),
+            ("containers", never, 1, true),
+            ("containers", "", 0, false),
+            ("containers", "", 8, true),
+            ("initContainers", never, 42, true),
+            // It is done, whatever a rule says.
+            ("initContainers", never, 0, false),
+        ] {
+            let expected = (restarts, own.is_empty());
+            assert_eq!(of(list, own, code), expected, "{list} {own} {code}");
+        }
+    }
 
     #[test]
     fn the_default_pull_policy_looks_at_the_tag_alone() {

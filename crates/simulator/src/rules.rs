@@ -300,8 +300,8 @@ impl Seen {
         let sidecar = container.restart_policy.as_deref() == Some("Always");
         let done = first && !sidecar && ended.exit_code == 0;
         let respecified = self.respecified.take().is_some() | self.resized.take().is_some();
-        let unhealthy =
-            self.unhealthy.take().is_some() && validation::should_restart(container, policy, 1);
+        let unhealthy = self.unhealthy.take().is_some()
+            && container.restart_policy.as_deref().or(policy) != Some("Never");
         if !respecified
             && !unhealthy
             && (done || !validation::should_restart(container, policy, ended.exit_code))

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    Container, ContainerPort, ExecAction, Lifecycle, LifecycleHandler, Pod, PodCondition, PodSpec,
-    PodStatus, Probe, ResourceRequirements, TCPSocketAction,
+    Container, ContainerPort, ContainerRestartRule, ContainerRestartRuleOnExitCodes, ExecAction,
+    Lifecycle, LifecycleHandler, Pod, PodCondition, PodSpec, PodStatus, Probe,
+    ResourceRequirements, TCPSocketAction,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
@@ -188,6 +189,8 @@ fn pod(seed: u64, id: u32, chance: &mut Chance) -> Pod {
         .flatten()
         .any(|one| one.resources.is_some());
     let mut containers = containers;
+    let mut inits = inits;
+    restart_rules(seed, id, inits.iter_mut().chain(&mut containers));
     resizing::outfit(seed, id, &mut containers, policy != "Never");
     // Drawn apart: what the pod is else does not change with it.
     let mut apart = Chance::of(seed, ("node", id));
@@ -266,6 +269,29 @@ fn container(name: String, chance: &mut Chance) -> Container {
         readiness_probe: chance.percent(15).then(|| probe(chance, true)),
         lifecycle: chance.percent(20).then(|| lifecycle(chance)),
         ..Container::default()
+    }
+}
+
+/// Gives some containers rules by exit code, beside a policy of their own. Drawn apart, as ports are.
+fn restart_rules<'c>(seed: u64, id: u32, containers: impl Iterator<Item = &'c mut Container>) {
+    let mut chance = Chance::of(seed, ("rules", id));
+    for one in containers {
+        if !chance.percent(20) {
+            continue;
+        }
+        let (operator, values) = chance.pick(
+            [("In", [1, 0]), ("In", [134, 137]), ("NotIn", [0, 255])],
+            ("In", [1, 0]),
+        );
+        one.restart_policy
+            .get_or_insert_with(|| chance.pick(["OnFailure", "Never"], "Never").to_owned());
+        one.restart_policy_rules = Some(vec![ContainerRestartRule {
+            action: "Restart".to_owned(),
+            exit_codes: Some(ContainerRestartRuleOnExitCodes {
+                operator: operator.to_owned(),
+                values: Some(values.to_vec()),
+            }),
+        }]);
     }
 }
 

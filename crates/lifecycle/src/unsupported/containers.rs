@@ -26,15 +26,7 @@ pub(super) fn of_container(field: &str, container: &Container, pod: &PodSpec, fo
             help,
         );
     }
-    found.add_if(
-        container
-            .restart_policy_rules
-            .as_ref()
-            .is_some_and(|rules| !rules.is_empty()),
-        format!("{field}.restartPolicyRules"),
-        "set",
-        "this version restarts by restartPolicy alone; remove the rules",
-    );
+    restart_rules(field, container, found);
     resize_policy(field, container, found);
     for (place, port) in container.ports.iter().flatten().enumerate() {
         let Some(host) = port.host_port.filter(|host| *host != port.container_port) else {
@@ -262,6 +254,49 @@ fn resources(field: &str, container: &Container, found: &mut Found) {
         if let Some(list) = list {
             quantities(&format!("{field}.resources.{name}"), list, found);
         }
+    }
+}
+
+/// What of the rules the API server makes sure of (`validateContainerRestartPolicy`), and what is
+/// not done here.
+fn restart_rules(field: &str, container: &Container, found: &mut Found) {
+    let rules = container.restart_policy_rules.iter().flatten();
+    let any = container
+        .restart_policy_rules
+        .as_ref()
+        .is_some_and(|rules| !rules.is_empty());
+    found.add_if(
+        any && container.restart_policy.is_none(),
+        format!("{field}.restartPolicy"),
+        "not set",
+        "restartPolicyRules need a restartPolicy of the container's own: give it one",
+    );
+    for (place, rule) in rules.enumerate() {
+        let field = format!("{field}.restartPolicyRules[{place}]");
+        match rule.action.as_str() {
+            "Restart" => {}
+            "RestartAllContainers" => found.add(
+                format!("{field}.action"),
+                "\"RestartAllContainers\"",
+                "this version restarts the container that ended, not all of the pod; use Restart",
+            ),
+            other => found.add(
+                format!("{field}.action"),
+                format!("{other:?}"),
+                "use Restart",
+            ),
+        }
+        let Some(codes) = &rule.exit_codes else {
+            let help = "say which exit codes the rule is of";
+            found.add(format!("{field}.exitCodes"), "not set", help);
+            continue;
+        };
+        found.add_if(
+            !matches!(codes.operator.as_str(), "In" | "NotIn"),
+            format!("{field}.exitCodes.operator"),
+            &format!("{:?}", codes.operator),
+            "use In or NotIn",
+        );
     }
 }
 

@@ -72,6 +72,25 @@ fn pod_with(field: &str) -> Pod {
         if container.name.is_empty() {
             container.name = format!("c{place}");
         }
+        for policy in container.resize_policy.iter_mut().flatten() {
+            for (text, value) in [
+                (&mut policy.resource_name, "cpu"),
+                (&mut policy.restart_policy, "NotRequired"),
+            ] {
+                if text.is_empty() {
+                    *text = value.to_owned();
+                }
+            }
+        }
+        for rule in container.restart_policy_rules.iter_mut().flatten() {
+            container.restart_policy = Some("Always".to_owned());
+            let codes = rule.exit_codes.get_or_insert_default();
+            for (text, value) in [(&mut rule.action, "Restart"), (&mut codes.operator, "In")] {
+                if text.is_empty() {
+                    *text = value.to_owned();
+                }
+            }
+        }
         let mounts = container.volume_mounts.iter_mut().flatten();
         for mount in mounts.filter(|mount| mount.name.is_empty()) {
             mount.name = "v".to_owned();

@@ -126,8 +126,36 @@ fn each_field_is_named() {
             format!("{c}.restartPolicy"),
         ),
         (
-            of_container(r#""restartPolicyRules":[{"action":"Restart"}]"#),
-            format!("{c}.restartPolicyRules"),
+            of_container(
+                r#""restartPolicyRules":[{"action":"Restart","exitCodes":{"operator":"In"}}]"#,
+            ),
+            format!("{c}.restartPolicy"),
+        ),
+        (
+            of_container(
+                r#""restartPolicy":"Never","restartPolicyRules":[{"action":"RestartAllContainers","exitCodes":{"operator":"In"}}]"#,
+            ),
+            format!("{c}.restartPolicyRules[0].action"),
+        ),
+        (
+            of_container(r#""restartPolicy":"Never","restartPolicyRules":[{"action":"Restart"}]"#),
+            format!("{c}.restartPolicyRules[0].exitCodes"),
+        ),
+        (
+            of_container(
+                r#""restartPolicy":"Never","restartPolicyRules":[{"action":"Restart","exitCodes":{"operator":"Like"}}]"#,
+            ),
+            format!("{c}.restartPolicyRules[0].exitCodes.operator"),
+        ),
+        (
+            of_container(
+                r#""resizePolicy":[{"resourceName":"gpu","restartPolicy":"NotRequired"}]"#,
+            ),
+            format!("{c}.resizePolicy[0].resourceName"),
+        ),
+        (
+            of_container(r#""resizePolicy":[{"resourceName":"cpu","restartPolicy":"Now"}]"#),
+            format!("{c}.resizePolicy[0].restartPolicy"),
         ),
         (
             of_pod(r#""volumes":[{"name":"v","nfs":{"path":"/p","server":"s"}}]"#),

@@ -36,7 +36,9 @@ pub(super) fn only<T: DeserializeOwned>(field: &str) -> T {
 
 /// The value of a text, by the end of its path: one that differs from the default.
 fn text(path: &str) -> &'static str {
-    const TEXTS: [(&str, &str); 19] = [
+    const TEXTS: [(&str, &str); 21] = [
+        ("restartPolicyRules[].action", "Restart"),
+        (".exitCodes.operator", "NotIn"),
         ("resizePolicy[].resourceName", "cpu"),
         ("resizePolicy[].restartPolicy", "RestartContainer"),
         ("containers[].restartPolicy", "Always"),
