@@ -178,7 +178,6 @@ impl Ledger {
         // What was said of other resources holds no more; what was granted does.
         let granted = |sizing: &Sizing| matches!(sizing, Sizing::Granted { .. });
         self.observed.sizing = self.observed.sizing.take().filter(granted);
-        }
         self.revision += 1;
         self.pod = pod;
         let before = PodView::clone(&self.view);

@@ -186,7 +186,8 @@ fn object(value: &impl serde::Serialize) -> Response<Body> {
 fn running(pod: &Pod) -> Option<Pod> {
     let status = pod.status.as_ref()?;
     let init = status.init_container_statuses.iter().flatten();
-    let all = init.chain(status.container_statuses.iter().flatten());
+    let lasting = init.chain(status.container_statuses.iter().flatten());
+    let all = lasting.chain(status.ephemeral_container_statuses.iter().flatten());
     let containers: Vec<Container> = all
         .filter(|container| {
             container

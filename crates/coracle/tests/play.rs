@@ -424,6 +424,50 @@ fn resources_change_while_a_guest_runs() {
     running.end();
 }
 
+#[test]
+fn a_container_is_added_to_a_pod_that_runs() {
+    let Some(sleeper) = built(Guest::RustSleeper) else {
+        return;
+    };
+    let place = Place::new();
+    let hello = place.write("hello.wat", &common::images::says("hello\n"));
+    let web = pod("web", &sleeper, "");
+    place.write("pods/web.yaml", &web);
+    let mut running = place.start(&["play", "-q", "--watch", "pods"]);
+    assert_eq!(running.line(), "web/main | sleeping");
+    let uid = || place.run(&["ps", "-o", "json"]).stdout;
+    let before = uid();
+    let debugger = format!(
+        "  ephemeralContainers: [{{name: debugger, image: '{}', targetContainerName: main}}]\n",
+        image(&hello)
+    );
+    place.write("pods/web.yaml", &(web + &debugger));
+    assert_eq!(running.line(), "web/debugger | hello");
+    let first = |text: &str| {
+        let text: serde_json::Value = serde_json::from_str(text).unwrap();
+        text["items"][0].clone()
+    };
+    // It is the same pod, which goes on; the one that was added has ended and stays so.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(120);
+    let after = loop {
+        let after = first(&uid());
+        let status = &after["status"]["ephemeralContainerStatuses"][0];
+        if !status["state"]["terminated"].is_null() {
+            break after;
+        }
+        assert!(std::time::Instant::now() < deadline, "{after}");
+    };
+    assert_eq!(after["metadata"]["uid"], first(&before)["metadata"]["uid"]);
+    assert_eq!(after["status"]["phase"], "Running");
+    let status = &after["status"]["ephemeralContainerStatuses"][0];
+    assert_eq!(status["state"]["terminated"]["exitCode"], 0);
+    place
+        .run(&["logs", "web", "-c", "debugger"])
+        .is(0, "hello\n", "");
+    running.signal(Signal::INT);
+    running.end();
+}
+
 /// A guest that ends with 42 the first time, and with 0 once it finds the file that it left.
 const TWICE: &str = r#"(module
   (import "wasi_snapshot_preview1" "path_open"

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Pod, ResourceRequirements};
+use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde::{Deserialize, Serialize};
 
@@ -62,6 +62,14 @@ impl Allocation {
         }
         Cow::Owned(pod)
     }
+}
+
+/// Whether a container asks for anything.
+pub(crate) fn asks(container: &Container) -> bool {
+    container
+        .resources
+        .as_ref()
+        .is_some_and(|own| !is_nothing(own))
 }
 
 fn is_nothing(own: &ResourceRequirements) -> bool {

@@ -19,7 +19,7 @@ use crate::spec::{self, Member, Role};
 use crate::stop;
 use crate::time::after;
 use crate::words;
-use crate::{hook, probe, resize};
+use crate::{hook, probe, resize, unsupported};
 
 /// What containerd says of a guest that could not be started; the kubelet passes it on.
 const START_ERROR: i32 = 128;
@@ -84,7 +84,8 @@ pub(crate) fn advance(
         }
     }
     if memory.run == Run::Pulled && turn.wanted && turn.ready {
-        match member.breaks_non_root(plan.pod) {
+        let late = unsupported::late(plan.pod, member);
+        match late.or_else(|| member.breaks_non_root(plan.pod)) {
             None => memory.run = Run::Mounting,
             Some(message) => {
                 let reason = "CreateContainerConfigError".to_owned();
@@ -438,5 +439,6 @@ fn exit<'a>(plan: &Plan<'a>, member: &Member<'_>, attempt: u32) -> Option<&'a Ex
 
 /// The Pod names another image than the one that runs, of a container that can be restarted for it.
 fn changed(member: &Member<'_>, running: Option<&str>) -> bool {
-    member.role != Role::Init && running.is_some_and(|image| image != member.image())
+    matches!(member.role, Role::Main | Role::Sidecar)
+        && running.is_some_and(|image| image != member.image())
 }

@@ -45,7 +45,7 @@ pub use observed::{
     Verdict,
 };
 pub use resources::{Costs, Resources};
-pub use spec::display;
+pub use spec::{display, ephemeral, ephemerals};
 pub use status::qos::class as qos_class;
 pub use step::{Step, step};
 pub use unsupported::{Unsupported, unsupported};

@@ -3,17 +3,19 @@
 use std::net::IpAddr;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Container, Pod};
 
 use crate::action::{Action, KeyRef, Kind, Says, What};
 use crate::events::{Event, EventKind};
 use crate::memory::Memory;
 use crate::observed::{Observed, Progress};
-use crate::spec::Member;
+use crate::spec::{self, Member};
 
 /// The arguments of a step, and its answer as it grows.
 pub(crate) struct Plan<'a> {
     pub(crate) pod: &'a Pod,
+    /// Its ephemeral containers.
+    pub(crate) ephemerals: &'a [Container],
     pub(crate) observed: &'a Observed,
     pub(crate) now: Timestamp,
     /// The pod's addresses, as they were before this step.
@@ -27,13 +29,14 @@ pub(crate) struct Plan<'a> {
 
 impl<'a> Plan<'a> {
     pub(crate) fn new(
-        pod: &'a Pod,
+        (pod, ephemerals): (&'a Pod, &'a [Container]),
         memory: &'a Memory,
         observed: &'a Observed,
         now: Timestamp,
     ) -> Plan<'a> {
         Plan {
             pod,
+            ephemerals,
             observed,
             now,
             ips: &memory.ips,
@@ -42,6 +45,11 @@ impl<'a> Plan<'a> {
             events: Vec::new(),
             wake_at: None,
         }
+    }
+
+    /// Every container of the pod, those that are ephemeral first.
+    pub(crate) fn members(&self) -> impl Iterator<Item = Member<'a>> + use<'a> {
+        spec::beside(self.ephemerals).chain(spec::members(self.pod))
     }
 
     /// What is known of an action; `None` if it is absent.

@@ -257,7 +257,7 @@ fn advance(plan: &mut Plan<'_>, member: &Member<'_>, container: &mut Container) 
             target: Some(target),
             retry_at: Some(at),
             ..
-        } if allocation::same(Some(target), wanted) && !plan.due(*at) => return,
+        } if allocation::same(Some(&**target), wanted) && !plan.due(*at) => return,
         _ => {}
     }
     container.resizing.target = None;

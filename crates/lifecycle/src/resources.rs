@@ -75,6 +75,8 @@ impl Resources {
         for member in spec::members(pod) {
             let own = of_container(member.spec, costs);
             match member.role {
+                // Those have none (`spec::members` leaves them out).
+                Role::Ephemeral => {}
                 Role::Main => sum = sum.plus(own),
                 Role::Init => initial = initial.larger(sidecars.plus(own)),
                 Role::Sidecar => {

@@ -32,9 +32,15 @@ pub(crate) fn seed(memory: &mut Memory, pod: &Pod, now: Timestamp) {
         memory.inherited = true;
         return;
     }
-    let statuses = [&status.init_container_statuses, &status.container_statuses];
+    let ephemerals = spec::ephemerals(pod);
+    let statuses = [
+        &status.init_container_statuses,
+        &status.container_statuses,
+        &status.ephemeral_container_statuses,
+    ];
     for known in statuses.into_iter().flatten().flatten() {
-        let Some(member) = spec::members(pod).find(|member| member.name() == known.name) else {
+        let mut members = spec::members(pod).chain(spec::beside(&ephemerals));
+        let Some(member) = members.find(|member| member.name() == known.name) else {
             continue;
         };
         let container = container(known, |code| member.restarts(pod, code));

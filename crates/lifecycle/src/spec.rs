@@ -2,7 +2,9 @@
 //!
 //! Must not know: memory or facts.
 
-use k8s_openapi::api::core::v1::{Container, ContainerRestartRule, Pod, PodSpec};
+use k8s_openapi::api::core::v1::{
+    Container, ContainerRestartRule, EphemeralContainer, Pod, PodSpec,
+};
 
 use crate::action::PullPolicy;
 
@@ -18,6 +20,8 @@ pub(crate) enum Role {
     Init,
     /// Of `spec.initContainers` with restartPolicy Always: runs beside the others.
     Sidecar,
+    /// Of `spec.ephemeralContainers`: runs once, and nothing waits for it.
+    Ephemeral,
 }
 
 /// A container with its role.
@@ -27,7 +31,82 @@ pub(crate) struct Member<'a> {
     pub(crate) spec: &'a Container,
 }
 
-/// The init containers in their order, then the others in theirs.
+/// An ephemeral container as the container that it is, but for the one that it is to look at: guests
+/// share no processes.
+pub fn ephemeral(one: &EphemeralContainer) -> Container {
+    let EphemeralContainer {
+        args,
+        command,
+        env,
+        env_from,
+        image,
+        image_pull_policy,
+        lifecycle,
+        liveness_probe,
+        name,
+        ports,
+        readiness_probe,
+        resize_policy,
+        resources,
+        restart_policy,
+        restart_policy_rules,
+        security_context,
+        startup_probe,
+        stdin,
+        stdin_once,
+        target_container_name: _,
+        termination_message_path,
+        termination_message_policy,
+        tty,
+        volume_devices,
+        volume_mounts,
+        working_dir,
+    } = one.clone();
+    Container {
+        args,
+        command,
+        env,
+        env_from,
+        image,
+        image_pull_policy,
+        lifecycle,
+        liveness_probe,
+        name,
+        ports,
+        readiness_probe,
+        resize_policy,
+        resources,
+        restart_policy,
+        restart_policy_rules,
+        security_context,
+        startup_probe,
+        stdin,
+        stdin_once,
+        termination_message_path,
+        termination_message_policy,
+        tty,
+        volume_devices,
+        volume_mounts,
+        working_dir,
+    }
+}
+
+/// The ephemeral containers, as [`ephemeral`] has them.
+pub fn ephemerals(pod: &Pod) -> Vec<Container> {
+    let spec = pod.spec.iter();
+    let all = spec.flat_map(|spec| spec.ephemeral_containers.iter().flatten());
+    all.map(ephemeral).collect()
+}
+
+/// Of what [`ephemerals`] gave.
+pub(crate) fn beside(containers: &[Container]) -> impl DoubleEndedIterator<Item = Member<'_>> {
+    containers.iter().map(|spec| Member {
+        role: Role::Ephemeral,
+        spec,
+    })
+}
+
+/// The init containers in their order, then the others in theirs; none that is ephemeral.
 pub(crate) fn members(pod: &Pod) -> impl DoubleEndedIterator<Item = Member<'_>> {
     inits(pod).chain(mains(pod))
 }
@@ -70,10 +149,10 @@ impl<'a> Member<'a> {
 
     /// `involvedObject.fieldPath` of its events.
     pub(crate) fn field_path(&self) -> String {
-        let list = if self.role == Role::Main {
-            "containers"
-        } else {
-            "initContainers"
+        let list = match self.role {
+            Role::Main => "containers",
+            Role::Init | Role::Sidecar => "initContainers",
+            Role::Ephemeral => "ephemeralContainers",
         };
         format!("spec.{list}{{{}}}", self.spec.name)
     }
@@ -83,7 +162,7 @@ impl<'a> Member<'a> {
     /// has a policy of its own; then that policy; then the pod's. An init container that succeeded
     /// is done, whatever they say.
     pub(crate) fn restarts(&self, pod: &Pod, code: i32) -> bool {
-        if self.role == Role::Init && code == 0 {
+        if self.role == Role::Ephemeral || (self.role == Role::Init && code == 0) {
             return false;
         }
         if self.spec.restart_policy.is_some() && self.rule(code).is_some() {
@@ -100,7 +179,7 @@ impl<'a> Member<'a> {
     /// that end by themselves (`computePodActions` in
     /// `pkg/kubelet/kuberuntime/kuberuntime_manager.go`).
     pub(crate) fn may_restart(&self, pod: &Pod) -> bool {
-        self.policy(pod) != Some("Never")
+        self.role != Role::Ephemeral && self.policy(pod) != Some("Never")
     }
 
     fn policy<'p>(&'p self, pod: &'p Pod) -> Option<&'p str> {

@@ -50,7 +50,8 @@ pub fn step(pod: &Pod, memory: &Memory, observed: &Observed, now: Timestamp) -> 
     }
     let told = resize::allocate(&mut memory, pod, observed, now);
     let pod = resize::allocated(pod, &memory);
-    let mut plan = Plan::new(&pod, before, observed, now);
+    let ephemerals = spec::ephemerals(&pod);
+    let mut plan = Plan::new((&*pod, ephemerals.as_slice()), before, observed, now);
     for (kind, reason, message) in told {
         plan.tell(kind, reason, message);
     }
@@ -94,7 +95,7 @@ fn admit(plan: &mut Plan<'_>, memory: &mut Memory) {
 fn run(plan: &mut Plan<'_>, memory: &mut Memory) -> bool {
     terminate::called(plan, memory);
     let ending = memory.terminating.is_some();
-    for member in spec::members(plan.pod) {
+    for member in plan.members() {
         if let Some(container) = memory.containers.get_mut(member.name()) {
             containers::absorb(plan, &member, container, ending);
         }
@@ -121,6 +122,11 @@ fn run(plan: &mut Plan<'_>, memory: &mut Memory) -> bool {
 fn live(plan: &mut Plan<'_>, memory: &mut Memory) {
     setup::make(plan, memory);
     let ready = setup::ready(memory);
+    // Whatever the others do: they are there to find out why it is not what it should be.
+    for member in spec::beside(plan.ephemerals) {
+        entry(memory, &member);
+        advance(plan, memory, &member, (true, ready));
+    }
     let inits: Vec<Member<'_>> = spec::inits(plan.pod).collect();
     let last = inits.iter().rposition(|member| {
         memory

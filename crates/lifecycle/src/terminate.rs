@@ -180,7 +180,9 @@ pub(crate) fn wind_down(plan: &mut Plan<'_>, memory: &mut Memory) -> bool {
     // From the last on, so that a sidecar sees whether those that go before it are over.
     let mut clear = true;
     let mut bare = true;
-    for member in spec::mains(plan.pod).chain(spec::inits(plan.pod).rev()) {
+    let lasting = spec::mains(plan.pod).chain(spec::inits(plan.pod).rev());
+    // No sidecar waits for what is ephemeral.
+    for member in lasting.chain(spec::beside(plan.ephemerals)) {
         let Some(container) = memory.containers.get_mut(member.name()) else {
             continue;
         };

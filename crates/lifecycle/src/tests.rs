@@ -6,6 +6,7 @@
     clippy::panic
 )]
 
+mod ephemeral;
 mod hooks;
 mod probes;
 mod properties;
@@ -204,7 +205,8 @@ impl World {
         let all = status
             .init_container_statuses
             .iter()
-            .chain(&status.container_statuses);
+            .chain(&status.container_statuses)
+            .chain(&status.ephemeral_container_statuses);
         all.flatten().find(|one| one.name == name).unwrap()
     }
 

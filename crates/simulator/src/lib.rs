@@ -15,6 +15,7 @@
 mod api;
 mod chance;
 mod coverage;
+mod debugging;
 mod diagram;
 mod machine;
 mod node;

@@ -14,7 +14,7 @@ use lifecycle::memory::{Ended, Terminating};
 use lifecycle::{Action, Cause, Hook, Kind, Memory, ProbeKind, Verdict, What};
 
 use crate::machine::Machine;
-use crate::{probing, resizing, validation};
+use crate::{debugging, probing, resizing, validation};
 
 /// A rule that did not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -166,6 +166,9 @@ impl Witness {
         let Some(name) = action.key.container.as_deref() else {
             return Ok(());
         };
+        if debugging::is_ephemeral(shown.pod, name) {
+            return debugging::asked(machine, shown, name, action);
+        }
         match &action.what {
             What::Pull { .. } => {
                 let seen = self.containers.entry(name.to_owned()).or_default();
@@ -431,7 +434,11 @@ fn stop_order(
 /// restartCount never decreases.
 pub(crate) fn counts(old: Option<&PodStatus>, new: &PodStatus) -> Result<(), Broken> {
     let all = |status: &'_ PodStatus| -> Vec<(String, i32)> {
-        let lists = [&status.init_container_statuses, &status.container_statuses];
+        let lists = [
+            &status.init_container_statuses,
+            &status.container_statuses,
+            &status.ephemeral_container_statuses,
+        ];
         let each = lists.into_iter().flatten().flatten();
         each.map(|one| (one.name.clone(), one.restart_count))
             .collect()
@@ -451,7 +458,11 @@ pub(crate) fn counts(old: Option<&PodStatus>, new: &PodStatus) -> Result<(), Bro
 
 /// Exactly one state each, with a reason where Kubernetes has one; Ready only while it may be.
 fn told(status: &PodStatus) -> Result<(), Broken> {
-    let lists = [&status.init_container_statuses, &status.container_statuses];
+    let lists = [
+        &status.init_container_statuses,
+        &status.container_statuses,
+        &status.ephemeral_container_statuses,
+    ];
     for one in lists.into_iter().flatten().flatten() {
         let ContainerStatus {
             name, state, ready, ..

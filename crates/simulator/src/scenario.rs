@@ -15,7 +15,7 @@ use lifecycle::Resources;
 use lifecycle::node::{Policy, Signal};
 
 use crate::chance::Chance;
-use crate::{pressure, resizing};
+use crate::{debugging, pressure, resizing};
 
 /// When histories begin: 2026-01-01T00:00:00Z, in Unix seconds.
 pub(crate) const BEGIN: i64 = 1_767_225_600;
@@ -84,6 +84,8 @@ pub enum Trouble {
     Image(u32, u32),
     /// The nth container that has resources gets so many thousandths of a core and so many MiB.
     Resize(u32, u32, i64, i64),
+    /// The pod gets an ephemeral container.
+    Debug(u32),
     /// The pod gets activeDeadlineSeconds, or fewer.
     Deadline(u32, i64),
     /// Somebody else writes a condition of their own.
@@ -130,6 +132,7 @@ impl Scenario {
         let mut faults = faults;
         let policy = pressure::policy(seed, length, &mut faults);
         resizing::faults(seed, length, count, &mut faults);
+        debugging::faults(seed, length, count, &mut faults);
         Scenario {
             seed,
             pods,

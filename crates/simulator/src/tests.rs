@@ -181,6 +181,43 @@ fn the_other_rules_refuse_by_field() {
 }
 
 #[test]
+fn histories_reach_what_changes_while_a_pod_runs() {
+    let mut reached = std::collections::BTreeSet::new();
+    let mut coverage = Coverage::default();
+    let all = ["Deferred", "Error", "Infeasible", "applied", "debugged"];
+    for seed in 0..3000 {
+        if reached.len() == all.len() {
+            break;
+        }
+        let outcome = run(&Scenario::of(seed), &mut coverage);
+        assert_eq!(outcome.violation, None);
+        for statuses in outcome.statuses.values() {
+            let mut under_way = false;
+            for status in statuses {
+                let conditions = status.conditions.iter().flatten();
+                let reasons = conditions.filter(|one| one.type_.starts_with("PodResize"));
+                reached.extend(reasons.clone().filter_map(|one| one.reason.clone()));
+                let before = std::mem::replace(
+                    &mut under_way,
+                    reasons
+                        .clone()
+                        .any(|one| one.type_ == "PodResizeInProgress"),
+                );
+                if before && !under_way && status.phase.as_deref() == Some("Running") {
+                    reached.insert("applied".to_owned());
+                }
+                let debuggers = status.ephemeral_container_statuses.iter().flatten();
+                let mut states = debuggers.filter_map(|one| one.state.as_ref());
+                if states.any(|state| state.terminated.is_some()) {
+                    reached.insert("debugged".to_owned());
+                }
+            }
+        }
+    }
+    assert_eq!(reached.into_iter().collect::<Vec<_>>(), all);
+}
+
+#[test]
 fn histories_reach_what_the_node_decides() {
     let mut reached = std::collections::BTreeSet::new();
     let mut coverage = Coverage::default();

@@ -12,9 +12,9 @@ use crate::api::Api;
 use crate::coverage::Coverage;
 use crate::machine::{Machine, RunId, later};
 use crate::node::{Exec, Node};
-use crate::resizing;
 use crate::rules::{Broken, Violation, Witness, broken};
 use crate::scenario::{BEGIN, Scenario, Trouble};
+use crate::{debugging, resizing};
 
 /// No history has more happenings: what has goes round in circles.
 const MOST: u32 = 30_000;
@@ -358,6 +358,7 @@ impl<'a> World<'a> {
             Trouble::Resize(id, nth, cpu, memory) => {
                 self.edit(id, |pod| resizing::resize(pod, nth, (cpu, memory)));
             }
+            Trouble::Debug(id) => self.edit(id, debugging::add),
             Trouble::Deadline(id, seconds) => self.edit(id, |pod| {
                 if let Some(spec) = &mut pod.spec {
                     let known = spec.active_deadline_seconds.unwrap_or(i64::MAX);

@@ -35,16 +35,16 @@ impl Root {
     }
 }
 
-/// The containers of a pod, init containers first.
+/// The containers of a pod, init containers first, those that are ephemeral last.
 pub(crate) fn containers(found: &Found) -> Vec<String> {
     let spec = found.record.pod.spec.iter();
     let all = spec.flat_map(|spec| {
-        spec.init_containers
-            .iter()
-            .flatten()
-            .chain(&spec.containers)
+        let inits = spec.init_containers.iter().flatten();
+        let lasting = inits.chain(&spec.containers).map(|one| &one.name);
+        let ephemeral = spec.ephemeral_containers.iter().flatten();
+        lasting.chain(ephemeral.map(|one| &one.name))
     });
-    all.map(|container| container.name.clone()).collect()
+    all.cloned().collect()
 }
 
 /// The container that is asked for; without a name the first that is no init container, which is

@@ -1,6 +1,8 @@
 //! A container's environment: nothing of the host's, PATH and HOSTNAME, the image's variables, those
 //! of Services, then the pod's.
 
+use std::borrow::Cow;
+
 use k8s_openapi::api::core::v1::{Container, EnvFromSource, EnvVar, EnvVarSource, Pod};
 
 use super::expand::expand;
@@ -111,11 +113,11 @@ fn from_source(
     if let Some(selector) = &source.resource_field_ref {
         let named = selector.container_name.as_deref().unwrap_or_default();
         let container = match named {
-            "" => container,
+            "" => Cow::Borrowed(container),
             other => crate::hands::container(pod, other)
                 .ok_or_else(|| ProcessError::NoContainer(other.to_owned()))?,
         };
-        return downward::resource(container, selector, facts).map(Some);
+        return downward::resource(&container, selector, facts).map(Some);
     }
     if let Some(key) = &source.config_map_key_ref {
         let map = given.config_map(&key.name, key.optional)?;

@@ -191,7 +191,7 @@ fn of_pod(
             let name = selector.container_name.as_deref().unwrap_or_default();
             let container = crate::hands::container(pod, name)
                 .ok_or_else(|| ProcessError::NoContainer(name.to_owned()))?;
-            downward::resource(container, selector, facts)?
+            downward::resource(&container, selector, facts)?
         } else {
             continue;
         };

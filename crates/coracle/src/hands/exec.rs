@@ -120,7 +120,7 @@ impl Hands {
         let found = super::container(pod, name)
             .ok_or_else(|| failed(FAILED, format!("the pod has no container {name:?}")))?;
         let image = self.running_image(pod, name).await?;
-        let lookup = Lookup::of(pod, found, &image.process(), image.is_multicall());
+        let lookup = Lookup::of(pod, &found, &image.process(), image.is_multicall());
         let word = word.to_owned();
         tokio::task::spawn_blocking(move || lookup.find(&image, &word))
             .await
@@ -137,7 +137,9 @@ impl Hands {
         let status = pod.status.as_ref();
         let statuses = status.into_iter().flat_map(|status| {
             let init = status.init_container_statuses.iter().flatten();
-            status.container_statuses.iter().flatten().chain(init)
+            let ephemeral = status.ephemeral_container_statuses.iter().flatten();
+            let lasting = status.container_statuses.iter().flatten().chain(init);
+            lasting.chain(ephemeral)
         });
         let id = statuses
             .filter(|status| status.name == name)

@@ -53,13 +53,13 @@ impl Hands {
         (ips, bound): (&[IpAddr], Duration),
     ) -> Result<Output, String> {
         let container = super::container(pod, name).ok_or("no such container")?;
-        let handler = hook.handler(container).ok_or("no such hook")?;
+        let handler = hook.handler(&container).ok_or("no such hook")?;
         if let Some(exec) = &handler.exec {
-            let ran = self.hook_exec(pod, container, (exec, run)).await;
+            let ran = self.hook_exec(pod, &container, (exec, run)).await;
             return ran.map(|()| Output::Nothing);
         }
         if let Some(get) = &handler.http_get {
-            return hook_get(pod, container, get, (ips, bound)).await;
+            return hook_get(pod, &container, get, (ips, bound)).await;
         }
         if let Some(sleep) = &handler.sleep {
             let seconds = u64::try_from(sleep.seconds).unwrap_or_default();

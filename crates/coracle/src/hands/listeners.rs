@@ -98,7 +98,7 @@ impl Hands {
             Network::Node => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         };
         let mut listeners = Listeners::default();
-        for (port, name) in ports(found) {
+        for (port, name) in ports(&found) {
             let at = SocketAddr::new(ip, port);
             listeners.sockets.push(listen(at, container)?);
             listeners.names.push(name);

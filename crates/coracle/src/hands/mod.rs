@@ -19,6 +19,7 @@ mod resize;
 mod serve;
 mod start;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::Path;
@@ -85,13 +86,17 @@ pub(crate) struct Hands {
     prepared: Mutex<HashMap<GuestId, Prepared>>,
 }
 
-/// Where a container stands in a Pod: its name serves regular and init containers alike.
-pub(crate) fn container<'a>(pod: &'a Pod, name: &str) -> Option<&'a Container> {
+/// A container of a Pod: its name serves regular, init and ephemeral containers alike.
+pub(crate) fn container<'a>(pod: &'a Pod, name: &str) -> Option<Cow<'a, Container>> {
     let spec = pod.spec.as_ref()?;
-    spec.containers
-        .iter()
-        .chain(spec.init_containers.iter().flatten())
-        .find(|c| c.name == name)
+    let inits = spec.init_containers.iter().flatten();
+    let mut lasting = spec.containers.iter().chain(inits);
+    if let Some(found) = lasting.find(|c| c.name == name) {
+        return Some(Cow::Borrowed(found));
+    }
+    let mut ephemerals = spec.ephemeral_containers.iter().flatten();
+    let found = ephemerals.find(|c| c.name == name)?;
+    Some(Cow::Owned(lifecycle::ephemeral(found)))
 }
 
 /// A failure in Kubernetes' words.

@@ -94,7 +94,8 @@ pub(super) fn mounts(
     process: &Process,
     local: bool,
 ) -> Result<Vec<(runtime::MountSpec, Mounted)>, Failure> {
-    let wanted = super::container(pod, container).and_then(|c| c.volume_mounts.as_deref());
+    let found = super::container(pod, container);
+    let wanted = found.as_ref().and_then(|c| c.volume_mounts.as_deref());
     let mut mounts = Vec::new();
     for mount in wanted.unwrap_or_default() {
         let Some(volume) = volumes(pod).iter().find(|volume| volume.name == mount.name) else {

@@ -91,9 +91,9 @@ impl Hands {
         let wrong = |message: String| failure("CreateContainerConfigError", message, false);
         let found = super::container(pod, name)
             .ok_or_else(|| wrong(format!("the pod has no container {name:?}")))?;
-        let given = self.given(pod, &Needs::of(found)).await?;
+        let given = self.given(pod, &Needs::of(&found)).await?;
         let facts = self.facts(pod, ips)?;
-        container::process(pod, found, &image.process(), &facts, &given)
+        container::process(pod, &found, &image.process(), &facts, &given)
             .map_err(|error| config_failure(&error))
     }
 
@@ -291,7 +291,7 @@ impl Hands {
             Streams::Logs => Method::Auto,
             Streams::Attached(_) => Method::Memory {
                 bytes: super::container(pod, name)
-                    .and_then(|container| start::limits(container).memory_bytes)
+                    .and_then(|container| start::limits(&container).memory_bytes)
                     .filter(|bytes| *bytes > 0),
             },
         }

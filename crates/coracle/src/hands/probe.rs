@@ -36,11 +36,11 @@ impl Hands {
         let container = super::container(pod, name).ok_or_else(|| broken("no such container"))?;
         // It was taken out of the Pod meanwhile, which the API server does not allow.
         let spec = kind
-            .probe(container)
+            .probe(&container)
             .ok_or_else(|| broken("no such probe"))?;
         let mut tries = 1;
         loop {
-            let asked = self.probe_once(pod, container, (spec, run), ips).await;
+            let asked = self.probe_once(pod, &container, (spec, run), ips).await;
             if asked.is_ok() || tries == TRIES {
                 return asked;
             }

@@ -119,7 +119,7 @@ impl Hands {
         let http = match prepared.serves() {
             false => None,
             true => {
-                serve::tell(serve::port(container), &mut env);
+                serve::tell(serve::port(&container), &mut env);
                 Some(serve::bounds(pod)?)
             }
         };
@@ -141,8 +141,8 @@ impl Hands {
                 .iter()
                 .map(|(spec, _)| spec.clone())
                 .collect(),
-            read_only_root: has_read_only_root(container),
-            limits: limits(container),
+            read_only_root: has_read_only_root(&container),
+            limits: limits(&container),
             drain: drains(pod),
             log: matches!(self.place.streams, Streams::Logs).then(|| LogSpec {
                 stem: id.attempt.to_string(),
@@ -177,7 +177,7 @@ impl Hands {
             stdout: None,
             stderr: None,
             listeners: match super::container(pod, &id.container) {
-                Some(container) if prepared.serves() => serve::listen(container, &self.ips(pod))?,
+                Some(container) if prepared.serves() => serve::listen(&container, &self.ips(pod))?,
                 _ => Vec::new(),
             },
         };

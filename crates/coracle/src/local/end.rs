@@ -52,8 +52,14 @@ fn terminated(state: &ContainerStateTerminated) -> End {
     }
 }
 
-/// All containers, init containers first.
+/// All containers, init containers first, those that are ephemeral last.
 pub(crate) fn containers(status: &PodStatus) -> impl Iterator<Item = &ContainerStatus> {
+    let ephemeral = status.ephemeral_container_statuses.iter().flatten();
+    lasting(status).chain(ephemeral)
+}
+
+/// Those that the pod is there for.
+fn lasting(status: &PodStatus) -> impl Iterator<Item = &ContainerStatus> {
     let init = status.init_container_statuses.iter().flatten();
     init.chain(status.container_statuses.iter().flatten())
 }
@@ -80,7 +86,7 @@ pub(crate) fn end_of(status: &PodStatus) -> Option<End> {
     if !is_terminal(status) {
         return None;
     }
-    let ends: Vec<End> = containers(status)
+    let ends: Vec<End> = lasting(status)
         .filter_map(|c| Some(terminated(c.state.as_ref()?.terminated.as_ref()?)))
         .collect();
     let bad = |end: &&End| !matches!(end, End::Exited { code: 0, .. });
@@ -103,7 +109,7 @@ pub(crate) fn is_terminal(status: &PodStatus) -> bool {
 
 /// Whether a container of it has begun, now or before.
 pub(crate) fn has_begun(status: &PodStatus) -> bool {
-    containers(status).any(|container| {
+    lasting(status).any(|container| {
         let ran = container.state.as_ref().is_some_and(|state| {
             state.running.is_some()
                 || state
@@ -118,7 +124,7 @@ pub(crate) fn has_begun(status: &PodStatus) -> bool {
 /// Why a container can't begin, where a cluster would wait and a person in front of a terminal not:
 /// what can heal by itself was tried again by then.
 pub(crate) fn hopeless(status: &PodStatus) -> Option<String> {
-    let waits = containers(status).filter_map(|c| c.state.as_ref()?.waiting.as_ref());
+    let waits = lasting(status).filter_map(|c| c.state.as_ref()?.waiting.as_ref());
     waits
         .filter_map(|waiting| {
             let reason = waiting.reason.as_deref().filter(|it| !it.is_empty())?;

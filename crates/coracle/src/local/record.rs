@@ -121,8 +121,9 @@ impl Record {
 /// (`convertToAPIContainerStatuses` of `pkg/kubelet/kubelet_pods.go`).
 fn lose(status: &mut PodStatus) {
     status.phase = Some("Failed".to_owned());
-    let all = status.init_container_statuses.iter_mut().flatten();
-    for container in all.chain(status.container_statuses.iter_mut().flatten()) {
+    let inits = status.init_container_statuses.iter_mut().flatten();
+    let lasting = inits.chain(status.container_statuses.iter_mut().flatten());
+    for container in lasting.chain(status.ephemeral_container_statuses.iter_mut().flatten()) {
         let ended = container
             .state
             .as_ref()

@@ -68,7 +68,9 @@ pub(super) fn of_pod(dirs: &Dirs, pod: &Pod, usage: &mut Usage) {
     }
     let containers = spec.into_iter().flat_map(|spec| {
         let inits = spec.init_containers.iter().flatten();
-        inits.chain(&spec.containers).map(|one| one.name.clone())
+        let ephemeral = spec.ephemeral_containers.iter().flatten();
+        let lasting = inits.chain(&spec.containers).map(|one| one.name.clone());
+        lasting.chain(ephemeral.map(|one| one.name.clone()))
     });
     for name in containers {
         let logs = measured(&dirs.logs(pod, &name), None);

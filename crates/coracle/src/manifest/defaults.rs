@@ -22,6 +22,10 @@ pub(super) fn complete(spec: &mut PodSpec) {
     containers
         .chain(&mut spec.containers)
         .for_each(of_container);
+    for one in spec.ephemeral_containers.iter_mut().flatten() {
+        let image = one.image.as_deref().unwrap_or_default();
+        set(&mut one.image_pull_policy, images::pull_policy(image));
+    }
     spec.volumes.iter_mut().flatten().for_each(of_volume);
 }
 

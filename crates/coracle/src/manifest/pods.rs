@@ -141,23 +141,26 @@ fn resolve_images(
     spec: &mut PodSpec,
     folder: &std::path::Path,
 ) {
-    let inits = spec.init_containers.as_deref_mut().unwrap_or_default();
-    let lists = [
-        ("initContainers", inits),
-        ("containers", spec.containers.as_mut_slice()),
-    ];
-    for (list, containers) in lists {
-        for (place, container) in containers.iter_mut().enumerate() {
-            let field = format!("{prefix}.{list}[{place}].image");
-            let image = container.image.clone().unwrap_or_default();
-            if image.is_empty() {
-                check.missing(&field, "name an image, or file:PATH for a module in a file");
-                continue;
-            }
-            match images::resolved(&image, folder) {
-                Ok(resolved) => container.image = Some(resolved),
-                Err(message) => check.wrong(&field, &message),
-            }
+    let inits = spec.init_containers.iter_mut().flatten();
+    let inits = inits.map(|one| &mut one.image).enumerate();
+    let mains = spec.containers.iter_mut();
+    let mains = mains.map(|one| &mut one.image).enumerate();
+    let ephemerals = spec.ephemeral_containers.iter_mut().flatten();
+    let ephemerals = ephemerals.map(|one| &mut one.image).enumerate();
+    let all = inits
+        .map(|one| ("initContainers", one))
+        .chain(mains.map(|one| ("containers", one)))
+        .chain(ephemerals.map(|one| ("ephemeralContainers", one)));
+    for (list, (place, image)) in all {
+        let field = format!("{prefix}.{list}[{place}].image");
+        let said = image.clone().unwrap_or_default();
+        if said.is_empty() {
+            check.missing(&field, "name an image, or file:PATH for a module in a file");
+            continue;
+        }
+        match images::resolved(&said, folder) {
+            Ok(resolved) => *image = Some(resolved),
+            Err(message) => check.wrong(&field, &message),
         }
     }
 }

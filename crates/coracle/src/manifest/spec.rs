@@ -47,9 +47,12 @@ pub(super) fn check(check: &mut Check<'_>, prefix: &str, spec: &PodSpec) {
     }
     volumes::check(check, prefix, spec);
     let inits = spec.init_containers.as_deref().unwrap_or_default();
+    let ephemerals = spec.ephemeral_containers.iter().flatten();
+    let ephemerals: Vec<Container> = ephemerals.map(lifecycle::ephemeral).collect();
     let lists = [
         ("initContainers", inits),
         ("containers", spec.containers.as_slice()),
+        ("ephemeralContainers", ephemerals.as_slice()),
     ];
     let mut seen = BTreeSet::new();
     for (list, containers) in lists {

@@ -66,6 +66,13 @@ pub(super) fn check(object: &mut Object<'_>, pod: &Pod) {
             }
         }
     }
+    if let Some(one) = spec.ephemeral_containers.iter().flatten().next() {
+        let message = format!(
+            "{:?}: a static pod has no ephemeral containers; remove it",
+            one.name
+        );
+        check.wrong("spec.ephemeralContainers", &message);
+    }
     for (list, containers) in lists {
         for (place, container) in containers.iter().enumerate() {
             if container.image.as_deref().is_some_and(images::is_local) {

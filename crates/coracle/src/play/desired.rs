@@ -1,9 +1,9 @@
 //! From what files say to what a session has: pods that are new, changed and gone.
 //!
 //! A pod's UID is a hash of what it says, so that the same file is the same pod. What a Pod may change
-//! while it runs (its images, labels, annotations, and CPU and memory of its containers within its QoS
-//! class) is no part of that and is applied to it; any other change is another pod, in its place once
-//! it has ended.
+//! while it runs (its images, labels, annotations, more ephemeral containers, and CPU and memory of its
+//! containers within its QoS class) is no part of that and is applied to it; any other change is
+//! another pod, in its place once it has ended.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -52,7 +52,7 @@ impl Desired {
         let mut staying = BTreeMap::new();
         for (named, played) in std::mem::take(&mut self.pods) {
             match manifest.pods.get(&named) {
-                Some(pod) if identity(pod) == played.identity => {
+                Some(pod) if identity(pod) == played.identity && keeps(&played.pod, pod) => {
                     staying.insert(named, played);
                 }
                 _ => leaving.push((named, played.uid)),
@@ -106,6 +106,7 @@ fn identity(pod: &Pod) -> String {
     pod.metadata.labels = None;
     pod.metadata.annotations = None;
     if let Some(spec) = &mut pod.spec {
+        spec.ephemeral_containers = None;
         let inits = spec.init_containers.iter_mut().flatten();
         for container in inits.chain(&mut spec.containers) {
             container.image = None;
@@ -118,6 +119,17 @@ fn identity(pod: &Pod) -> String {
         "{class} {}",
         serde_json::to_string(&pod).unwrap_or_default()
     )
+}
+
+/// An ephemeral container may be added, but none may change or leave.
+fn keeps(before: &Pod, after: &Pod) -> bool {
+    let of = |pod: &Pod| {
+        let spec = pod.spec.as_ref();
+        spec.and_then(|spec| spec.ephemeral_containers.clone())
+            .unwrap_or_default()
+    };
+    let after = of(after);
+    of(before).iter().all(|one| after.contains(one))
 }
 
 /// What of a container's resources can't change while it runs, if there is any.
@@ -159,6 +171,8 @@ fn uid((namespace, name): &Named, identity: &str, begun: u64) -> String {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
+    use k8s_openapi::api::core::v1::EphemeralContainer;
+
     use super::*;
 
     fn pod(image: &str, arg: &str) -> Pod {
@@ -174,6 +188,28 @@ mod tests {
         let one = identity(&pod("a:1", "x"));
         assert_eq!(one, identity(&pod("a:2", "x")));
         assert_ne!(one, identity(&pod("a:1", "y")));
+    }
+
+    #[test]
+    fn ephemeral_containers_come_and_stay() {
+        let with = |names: &[&str]| {
+            let mut pod = pod("a:1", "x");
+            let all = names.iter().map(|name| EphemeralContainer {
+                name: (*name).to_owned(),
+                ..EphemeralContainer::default()
+            });
+            pod.spec.as_mut().unwrap().ephemeral_containers = Some(all.collect());
+            pod
+        };
+        assert_eq!(identity(&with(&[])), identity(&with(&["d"])));
+        for (before, after, keeps_them) in [
+            (&[][..], &["d"][..], true),
+            (&["d"], &["d", "e"], true),
+            (&["d"], &[], false),
+            (&["d"], &["e"], false),
+        ] {
+            assert_eq!(keeps(&with(before), &with(after)), keeps_them);
+        }
     }
 
     #[test]

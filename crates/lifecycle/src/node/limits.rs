@@ -105,6 +105,8 @@ fn total(pod: &Pod) -> Option<(u64, String)> {
         let own = units(limit);
         all.push(&limit.0);
         match member.role {
+            // Those have none.
+            Role::Ephemeral => {}
             Role::Init => initial = initial.max(sidecars.saturating_add(own)),
             Role::Main => sum = sum.saturating_add(own),
             Role::Sidecar => {

@@ -211,7 +211,7 @@ fn initialized(shown: &[Shown<'_>], phase: Phase) -> Says {
         return Says::plain(true);
     }
     let incomplete = shown.iter().filter(|one| match one.member.role {
-        Role::Main => false,
+        Role::Main | Role::Ephemeral => false,
         Role::Init => !one.ready(),
         Role::Sidecar => !one.started(),
     });

@@ -218,12 +218,35 @@ fn account(shown: &mut [Shown<'_>], initialized: bool) {
     }
 }
 
+/// `ephemeralContainerStatuses`, by name: they are neither ready nor started, since nothing probes
+/// them.
+pub(super) fn ephemerals(plan: &Plan<'_>, memory: &Memory) -> Vec<ContainerStatus> {
+    let share = share(plan.pod);
+    let initializing = spec::inits(plan.pod).next().is_some();
+    let all = spec::beside(plan.ephemerals).map(|member| {
+        let known = memory.containers.get(member.name());
+        ContainerStatus {
+            ready: false,
+            started: None,
+            ..status(&show_one(member, known, initializing, |_| false), share)
+        }
+    });
+    let mut all: Vec<ContainerStatus> = all.collect();
+    all.sort_by(|one, other| one.name.cmp(&other.name));
+    all
+}
+
+/// So many bytes of messages a container may have.
+fn share(pod: &Pod) -> usize {
+    MESSAGES / spec::container_count(pod.spec.as_ref()).max(1)
+}
+
 /// `initContainerStatuses` in the Pod's order and `containerStatuses` by name.
 pub(super) fn statuses(
     pod: &Pod,
     shown: &[Shown<'_>],
 ) -> (Vec<ContainerStatus>, Vec<ContainerStatus>) {
-    let share = MESSAGES / spec::container_count(pod.spec.as_ref()).max(1);
+    let share = share(pod);
     let of = |main: bool| {
         let chosen = shown
             .iter()

@@ -13,7 +13,6 @@ use k8s_openapi::api::core::v1::{HostIP, PodIP, PodStatus};
 use crate::memory::{Memory, Phase, Run};
 use crate::observed::Verdict;
 use crate::plan::Plan;
-use crate::spec;
 use crate::time::whole;
 
 /// The status of the pod as it is after a step. Phase and conditions are remembered.
@@ -52,13 +51,15 @@ pub(crate) fn status(plan: &Plan<'_>, memory: &mut Memory) -> PodStatus {
     let (inits, mains) = containers::statuses(plan.pod, &shown);
     status.init_container_statuses = (!inits.is_empty()).then_some(inits);
     status.container_statuses = Some(mains);
+    let ephemerals = containers::ephemerals(plan, memory);
+    status.ephemeral_container_statuses = (!ephemerals.is_empty()).then_some(ephemerals);
     status
 }
 
 /// The pod is ending and no container may run, so its phase may be a terminal one.
 fn is_over(plan: &Plan<'_>, memory: &Memory) -> bool {
     memory.terminating.is_some()
-        && spec::members(plan.pod).all(|member| {
+        && plan.members().all(|member| {
             memory
                 .containers
                 .get(member.name())

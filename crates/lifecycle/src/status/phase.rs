@@ -41,6 +41,8 @@ impl Count {
             Role::Init => self.add_init(shown),
             Role::Sidecar => self.add_sidecar(shown),
             Role::Main => self.add_main(shown),
+            // Nothing waits for them.
+            Role::Ephemeral => {}
         }
     }
 

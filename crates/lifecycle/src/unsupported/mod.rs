@@ -5,13 +5,14 @@
 //! Must not know: the node; what only an image or a host can tell is found when it is used.
 
 mod containers;
+mod ephemeral;
 mod volumes;
 
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 
-use crate::spec;
+use crate::spec::{self, Member, Role};
 
 /// The kubelet's reason for a feature that a node does not have.
 const FEATURE: &str = "PodFeatureUnsupported";
@@ -67,12 +68,14 @@ pub fn unsupported(pod: &Pod) -> Vec<Unsupported> {
     for (place, volume) in spec.volumes.iter().flatten().enumerate() {
         volumes::of_volume(&format!("spec.volumes[{place}]"), volume, &mut found);
     }
+    let ephemerals = spec::ephemerals(pod);
     let lists = [
         (
             "initContainers",
             spec.init_containers.as_deref().unwrap_or_default(),
         ),
         ("containers", spec.containers.as_slice()),
+        ("ephemeralContainers", ephemerals.as_slice()),
     ];
     for (list, containers) in lists {
         for (place, container) in containers.iter().enumerate() {
@@ -80,13 +83,35 @@ pub fn unsupported(pod: &Pod) -> Vec<Unsupported> {
             containers::of_container(&field, container, spec, &mut found);
         }
     }
+    for (place, container) in ephemerals.iter().enumerate() {
+        let field = format!("spec.ephemeralContainers[{place}]");
+        ephemeral::of_container(&field, container, &mut found);
+    }
     found.0
+}
+
+/// Why a container can't be had that came when the pod was admitted already, which an ephemeral one
+/// may; the kubelet's server has looked at it before.
+pub(crate) fn late(pod: &Pod, member: &Member<'_>) -> Option<String> {
+    let spec = pod
+        .spec
+        .as_ref()
+        .filter(|_| member.role == Role::Ephemeral)?;
+    let field = format!("spec.ephemeralContainers[{}]", member.name());
+    let mut found = Found::default();
+    containers::of_container(&field, member.spec, spec, &mut found);
+    ephemeral::of_container(&field, member.spec, &mut found);
+    (!found.0.is_empty()).then(|| sentence(&found.0))
 }
 
 /// Reason and message of a refusal, if there is cause for one.
 pub(crate) fn refusal(pod: &Pod) -> Option<(String, String)> {
     let all = unsupported(pod);
     let first = all.first()?;
+    Some((first.reason.to_owned(), sentence(&all)))
+}
+
+fn sentence(all: &[Unsupported]) -> String {
     let named = all.iter().take(NAMED).map(|one| {
         let Unsupported {
             field, value, help, ..
@@ -97,13 +122,14 @@ pub(crate) fn refusal(pod: &Pod) -> Option<(String, String)> {
     if all.len() > NAMED {
         message.push_str(&format!("; and {} more fields", all.len() - NAMED));
     }
-    Some((first.reason.to_owned(), message))
+    message
 }
 
 /// What the Pod asks for that is accepted and has no effect, as sentences for a Warning.
 pub(crate) fn ineffective(pod: &Pod) -> Vec<String> {
     let mut told = Vec::new();
-    for member in spec::members(pod) {
+    let ephemerals = spec::ephemerals(pod);
+    for member in spec::members(pod).chain(spec::beside(&ephemerals)) {
         containers::ineffective(&member, &mut told);
     }
     told
@@ -136,10 +162,6 @@ fn of_pod(spec: &PodSpec, found: &mut Found) {
     if let Some(claim) = claims.into_iter().flatten().next() {
         let value = format!("{:?}", claim.name);
         found.add("spec.resources.claims", value, no_devices);
-    }
-    if let Some(one) = spec.ephemeral_containers.iter().flatten().next() {
-        let help = "this version can't add containers to a pod; remove it";
-        found.add("spec.ephemeralContainers", format!("{:?}", one.name), help);
     }
     let sysctls = spec
         .security_context
@@ -187,7 +209,8 @@ fn names(pod: &Pod, found: &mut Found) {
         found.add("spec.containers", "empty", "give the pod a container");
     }
     let mut seen = BTreeSet::new();
-    for member in spec::members(pod) {
+    let ephemerals = spec::ephemerals(pod);
+    for member in spec::members(pod).chain(spec::beside(&ephemerals)) {
         let name = member.spec.name.as_str();
         if name.is_empty() {
             found.add(
@@ -196,7 +219,7 @@ fn names(pod: &Pod, found: &mut Found) {
                 "give each container a name",
             );
         } else if !seen.insert(name) {
-            let help = "give each container and init container a name of its own";
+            let help = "give each container, init and ephemeral container a name of its own";
             found.add("spec.containers[].name", format!("{name:?} twice"), help);
         }
     }

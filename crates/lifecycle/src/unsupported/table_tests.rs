@@ -42,8 +42,8 @@ fn rows() -> BTreeMap<String, String> {
     rows
 }
 
-/// The row of a field: its own, or the nearest `above.*`. An init container's fields are as a
-/// container's where they have no row.
+/// The row of a field: its own, or the nearest `above.*`. The fields of init and ephemeral containers
+/// are as a container's where they have no row.
 fn row(rows: &BTreeMap<String, String>, field: &str) -> Option<String> {
     let mut above = field;
     if rows.contains_key(field) {
@@ -56,7 +56,8 @@ fn row(rows: &BTreeMap<String, String>, field: &str) -> Option<String> {
         }
         above = shorter;
     }
-    let rest = field.strip_prefix("spec.initContainers[].")?;
+    let others = ["spec.initContainers[].", "spec.ephemeralContainers[]."];
+    let rest = others.iter().find_map(|list| field.strip_prefix(list))?;
     row(rows, &format!("spec.containers[].{rest}"))
 }
 
@@ -92,6 +93,15 @@ fn pod_with(field: &str) -> Pod {
             }
         }
         let mounts = container.volume_mounts.iter_mut().flatten();
+        for mount in mounts.filter(|mount| mount.name.is_empty()) {
+            mount.name = "v".to_owned();
+        }
+    }
+    for one in spec.ephemeral_containers.iter_mut().flatten() {
+        if one.name.is_empty() {
+            one.name = "e".to_owned();
+        }
+        let mounts = one.volume_mounts.iter_mut().flatten();
         for mount in mounts.filter(|mount| mount.name.is_empty()) {
             mount.name = "v".to_owned();
         }

@@ -34,8 +34,22 @@ fn each_field_is_named() {
             "spec.resourceClaims".into(),
         ),
         (
-            of_pod(r#""ephemeralContainers":[{"name":"d"}]"#),
-            "spec.ephemeralContainers".into(),
+            of_pod(r#""ephemeralContainers":[{"name":"d","ports":[{"containerPort":1}]}]"#),
+            "spec.ephemeralContainers[0].ports".into(),
+        ),
+        (
+            of_pod(r#""ephemeralContainers":[{"name":"d","resources":{"limits":{"cpu":"1"}}}]"#),
+            "spec.ephemeralContainers[0].resources".into(),
+        ),
+        (
+            of_pod(
+                r#""ephemeralContainers":[{"name":"d","volumeDevices":[{"name":"v","devicePath":"/d"}]}]"#,
+            ),
+            "spec.ephemeralContainers[0].volumeDevices".into(),
+        ),
+        (
+            of_pod(r#""ephemeralContainers":[{"name":"a"}]"#),
+            "spec.containers[].name".into(),
         ),
         (
             of_pod(r#""securityContext":{"sysctls":[{"name":"x","value":"1"}]}"#),
