@@ -484,9 +484,9 @@ const TWICE: &str = r#"(module
 
 #[test]
 fn a_rule_restarts_what_the_policy_does_not() {
-    let place = Place::new();
-    let guest = place.write("twice.wat", TWICE);
-    let rules = |list: &str, code: i32| {
+    let rules = |place: &Place, list: &str, code: i32| {
+        let guest = place.write("twice.wat", TWICE);
+        let hello = place.write("hello.wat", &common::images::says("hello\n"));
         let volume =
             "    volumeMounts: [{name: m, mountPath: /m}]\n  volumes: [{name: m, emptyDir: {}}]\n";
         let more = format!(
@@ -495,24 +495,42 @@ fn a_rule_restarts_what_the_policy_does_not() {
         let text = pod("web", &guest, &more).replace("  containers:", &format!("  {list}:"));
         let mains = format!(
             "  containers: [{{name: last, image: '{}'}}]\n",
-            image(&place.path("hello.wat"))
+            image(&hello)
         );
         match list {
             "containers" => text,
             _ => text + &mains,
         }
     };
-    place.write("hello.wat", &common::images::says("hello\n"));
     for (list, code, ends) in [
         ("containers", 42, 0),
         ("containers", 43, 42),
         ("initContainers", 42, 0),
         ("initContainers", 43, 42),
     ] {
-        place.write("web.yaml", &rules(list, code));
+        let place = Place::new();
+        place.write("web.yaml", &rules(&place, list, code));
         let ended = place.run(&["play", "-q", "web.yaml"]);
         assert_eq!(ended.code, Some(ends), "{list} {code}: {ended:#?}");
     }
+}
+
+#[test]
+fn a_rule_restarts_all_containers_init_containers_first() {
+    let place = Place::new();
+    let guest = place.write("twice.wat", TWICE);
+    let hello = place.write("hello.wat", &common::images::says("hello\n"));
+    let more = format!(
+        "    restartPolicy: Never\n    restartPolicyRules:\n    - action: RestartAllContainers\n      \
+         exitCodes: {{operator: In, values: [42]}}\n    volumeMounts: [{{name: m, mountPath: /m}}]\n  \
+         volumes: [{{name: m, emptyDir: {{}}}}]\n  initContainers: [{{name: first, image: '{}'}}]\n",
+        image(&hello)
+    );
+    place.write("web.yaml", &pod("web", &guest, &more));
+    let ended = place.run(&["play", "-q", "web.yaml"]);
+    assert_eq!(ended.code, Some(0), "{ended:#?}");
+    // The pod keeps what it wrote, so that the second round ends well.
+    assert_eq!(lines(&ended, "web/first"), ["hello", "hello"]);
 }
 
 #[test]

@@ -267,6 +267,8 @@ pub enum Cause {
     SpecChange,
     /// The container's resources changed, and its resizePolicy wants a restart; the container alone.
     Resize,
+    /// A rule of a container restarts all of them.
+    RestartAll,
     /// The pod's other containers are over, so its sidecars end.
     PodDone,
 }

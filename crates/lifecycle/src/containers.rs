@@ -287,6 +287,7 @@ fn absorb_start(plan: &mut Plan<'_>, member: &Member<'_>, memory: &mut Container
         return;
     };
     probe::reset(memory);
+    memory.anew = false;
     memory.hook_failed = None;
     memory.post_start = match hook::has(member, Hook::PostStart) {
         true => HookState::Due,
@@ -406,6 +407,7 @@ pub(crate) fn end(
     let unhealthy = matches!(cause, Some(Cause::Probe(_))) && member.may_restart(plan.pod);
     let again = !ending
         && (respecified || resized || unhealthy || member.restarts(plan.pod, ended.exit_code));
+    plan.restart_all |= !ending && member.restarts_all(ended.exit_code);
     memory.last = memory.ended.replace(ended);
     memory.leftovers.insert(memory.attempt, Some(plan.now));
     memory.waiting = memory.hook_failed.take().filter(|_| again);

@@ -21,6 +21,7 @@ mod pull;
 pub mod quantity;
 mod resize;
 pub mod resources;
+mod restart;
 mod seed;
 mod setup;
 mod spec;

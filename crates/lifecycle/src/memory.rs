@@ -35,6 +35,8 @@ pub struct Memory {
     pub containers: BTreeMap<String, Container>,
     /// The init containers were done once (they are not run again), or there were none.
     pub initialized: bool,
+    /// All containers are being brought down, to begin anew.
+    pub restarting: bool,
     /// What the pod was given of the resources that it asks for.
     pub resize: Resize,
     /// The conditions as last given, by type.
@@ -69,6 +71,7 @@ impl Memory {
             ips,
             containers,
             initialized,
+            restarting,
             resize,
             conditions,
             phase,
@@ -82,6 +85,7 @@ impl Memory {
             && *address == other.address
             && *ips == other.ips
             && *initialized == other.initialized
+            && *restarting == other.restarting
             && *resize == other.resize
             && *conditions == other.conditions
             && *phase == other.phase
@@ -245,6 +249,8 @@ pub struct Container {
     pub crash: Option<Backoff>,
     /// The latest run that ended has raised the crash backoff, and its wait is over.
     pub backed_off: bool,
+    /// All containers began anew, and this one has not run since.
+    pub anew: bool,
     /// Why it waits, for the status, where that is not plain from `run`.
     pub waiting: Option<Waiting>,
     /// Roots of runs that are over, by attempt, that are still to be unmade: `None` if that was
@@ -287,6 +293,7 @@ impl Container {
             pull,
             crash,
             backed_off,
+            anew,
             waiting,
             leftovers,
             post_start,
@@ -307,6 +314,7 @@ impl Container {
             && *pull == other.pull
             && *crash == other.crash
             && *backed_off == other.backed_off
+            && *anew == other.anew
             && *waiting == other.waiting
             && *leftovers == other.leftovers
             && *post_start == other.post_start

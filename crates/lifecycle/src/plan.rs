@@ -25,6 +25,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) actions: Vec<Action>,
     pub(crate) events: Vec<Event>,
     pub(crate) wake_at: Option<Timestamp>,
+    /// A run ended of which a rule says that all containers begin anew.
+    pub(crate) restart_all: bool,
 }
 
 impl<'a> Plan<'a> {
@@ -44,6 +46,7 @@ impl<'a> Plan<'a> {
             actions: Vec::new(),
             events: Vec::new(),
             wake_at: None,
+            restart_all: false,
         }
     }
 

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{
 };
 
 use crate::action::PullPolicy;
+use crate::restart;
 
 /// The grace of a pod that names none, seconds (the API's default).
 const DEFAULT_GRACE: i64 = 30;
@@ -165,7 +166,8 @@ impl<'a> Member<'a> {
         if self.role == Role::Ephemeral || (self.role == Role::Init && code == 0) {
             return false;
         }
-        if self.spec.restart_policy.is_some() && self.rule(code).is_some() {
+        let rule = self.rule(code).map(|rule| rule.action.as_str());
+        if self.spec.restart_policy.is_some() && matches!(rule, Some("Restart" | restart::ACTION)) {
             return true;
         }
         match self.policy(pod) {
@@ -187,7 +189,7 @@ impl<'a> Member<'a> {
         own.or_else(|| pod.spec.as_ref()?.restart_policy.as_deref())
     }
 
-    /// The first rule that an exit code matches, whose action is to restart:
+    /// The first rule that an exit code matches:
     /// `FindMatchingContainerRestartRule` in `pkg/api/v1/pod/util.go`.
     fn rule(&self, code: i32) -> Option<&ContainerRestartRule> {
         let matches = |rule: &&ContainerRestartRule| {
@@ -201,10 +203,14 @@ impl<'a> Member<'a> {
             })
         };
         let rules = self.spec.restart_policy_rules.iter().flatten();
-        rules
-            .filter(matches)
-            .take(1)
-            .find(|rule| rule.action == "Restart")
+        let mut matching = rules.filter(matches);
+        matching.next()
+    }
+
+    /// Whether a run that ended with `code` restarts all containers of its pod.
+    pub(crate) fn restarts_all(&self, code: i32) -> bool {
+        let rule = self.rule(code);
+        rule.is_some_and(|rule| rule.action == restart::ACTION)
     }
 
     /// `imagePullPolicy` after its default.

@@ -13,7 +13,7 @@ use crate::memory::{Container, EffortState, HookState, Memory, Phase, Resizing, 
 use crate::observed::{Observed, Progress, Verdict};
 use crate::plan::Plan;
 use crate::spec::{self, Member, Role};
-use crate::{hook, probe, resize, seed, setup, status, terminate, unsupported};
+use crate::{hook, probe, resize, restart, seed, setup, status, terminate, unsupported};
 
 /// What a step decides.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -100,13 +100,14 @@ fn run(plan: &mut Plan<'_>, memory: &mut Memory) -> bool {
             containers::absorb(plan, &member, container, ending);
         }
     }
-    if !ending && memory.verdict.is_some() {
+    memory.restarting = !ending && (memory.restarting || plan.restart_all);
+    if !ending && memory.verdict.is_some() && !memory.restarting {
         terminate::finished(plan, memory);
     }
     let mut released = false;
     if memory.terminating.is_some() {
         released = terminate::wind_down(plan, memory) && setup::unmake(plan, memory);
-    } else if memory.verdict.is_some() {
+    } else if memory.verdict.is_some() && (!memory.restarting || restart::all(plan, memory)) {
         live(plan, memory);
     }
     resize::bring(plan, memory, memory.terminating.is_some());
@@ -132,7 +133,10 @@ fn live(plan: &mut Plan<'_>, memory: &mut Memory) {
         memory
             .containers
             .get(member.name())
-            .is_some_and(|container| container.run != Run::Waiting || container.ended.is_some())
+            .is_some_and(|container| {
+                let ran = container.ended.is_some() && !container.anew;
+                container.run != Run::Waiting || ran
+            })
     });
     let mut passed = true;
     for (place, member) in inits.iter().enumerate() {

@@ -168,6 +168,7 @@ fn message(member: &Member<'_>, cause: Cause, pod: &Pod) -> String {
             format!("Container {name} failed {kind} probe{again}")
         }
         Cause::Resize => format!("Container {name} resize requires restart"),
+        Cause::RestartAll => "killing".to_owned(),
         Cause::PostStart => "FailedPostStartHook".to_owned(),
         _ => format!("Stopping container {name}"),
     }

@@ -191,6 +191,7 @@ pub(crate) fn wind_down(plan: &mut Plan<'_>, memory: &mut Memory) -> bool {
             plan.wake(terminating.until);
         }
         conclude(plan, &member, container, (&terminating, turn));
+        containers::sweep(plan, &member, container);
         clear &= container.run == Run::Over;
         bare &= container.leftovers.is_empty();
     }
@@ -199,7 +200,7 @@ pub(crate) fn wind_down(plan: &mut Plan<'_>, memory: &mut Memory) -> bool {
 
 /// Brings one container towards its end. A sidecar whose `turn` has not come runs its preStop hook
 /// already: `killContainer` in `pkg/kubelet/kuberuntime/kuberuntime_container.go` waits after it.
-fn conclude(
+pub(crate) fn conclude(
     plan: &mut Plan<'_>,
     member: &Member<'_>,
     container: &mut Container,
@@ -233,7 +234,6 @@ fn conclude(
     if container.run == Run::Over {
         container.waiting = None;
     }
-    containers::sweep(plan, member, container);
 }
 
 fn end(terminating: &Terminating, (runs, turn): (bool, bool)) -> stop::End {

@@ -11,6 +11,7 @@ mod hooks;
 mod probes;
 mod properties;
 mod resize;
+mod restart;
 mod scenarios;
 
 use jiff::Timestamp;

@@ -185,8 +185,10 @@ fn evicted(view: &NodeView, victim: &PodView) -> Result<(), Broken> {
         let own = usage.pods.get(&pod.uid);
         own.map(|own| own.containers.values().map(|one| one.memory).sum::<u64>())
     };
-    // Nobody in these histories asks for memory or disk.
-    let rank = |pod: &PodView| (used(pod) == Some(0), priority(pod));
+    // Nobody in these histories asks for disk.
+    let asked = |pod: &PodView| if memory < 35 { pod.requests.memory } else { 0 };
+    let modest = |pod: &PodView| used(pod).is_some_and(|used| used <= asked(pod));
+    let rank = |pod: &PodView| (modest(pod), priority(pod));
     let going = |pod: &PodView| {
         let cause = pod.ending;
         view.memory.sentences.contains_key(&pod.uid)

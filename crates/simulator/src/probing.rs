@@ -8,6 +8,7 @@ use lifecycle::{Action, Cause, Hook, Kind, ProbeKind};
 
 use crate::machine::Machine;
 use crate::rules::{Broken, Shown, broken, member};
+use crate::validation;
 
 fn spec_of(pod: &Pod, name: &str, kind: ProbeKind) -> Result<Option<Probe>, Broken> {
     let (container, _) = member(pod, name)?;
@@ -115,6 +116,11 @@ pub(crate) fn alone(
     let (container, _) = member(shown.pod, name)?;
     let allowed = match cause {
         Cause::SpecChange => true,
+        Cause::RestartAll => shown
+            .pod
+            .spec
+            .as_ref()
+            .is_some_and(validation::all_could_restart),
         Cause::Resize => crate::resizing::restarts(container),
         Cause::PostStart => Hook::PostStart.handler(container).is_some(),
         Cause::Probe(kind) => {

@@ -85,6 +85,8 @@ struct Seen {
     resized: Option<u32>,
     /// The attempt that was stopped for a failed probe.
     unhealthy: Option<u32>,
+    /// All containers of the pod begin anew since its last run.
+    anew: bool,
     /// The attempt whose preStop hook was asked for.
     pre_stop: Option<u32>,
     /// Seconds, and when they were last raised.
@@ -113,8 +115,27 @@ impl Witness {
             }
             seen.attempt = container.attempt;
         }
+        self.begins_anew(shown)?;
         for (_, action) in shown.actions {
             self.action(machine, shown, action)?;
+        }
+        Ok(())
+    }
+
+    /// All containers begin anew only if one has ended with a code of such a rule.
+    fn begins_anew(&mut self, shown: &Shown<'_>) -> Result<(), Broken> {
+        let restarting = shown.memory.restarting;
+        let anew = shown.memory.containers.values().any(|one| one.anew);
+        if !restarting && !anew {
+            return Ok(());
+        }
+        let spec = shown.pod.spec.as_ref();
+        if !spec.is_some_and(validation::all_could_restart) {
+            return broken("all begin anew for a rule alone", "the pod has none");
+        }
+        for (name, container) in &shown.memory.containers {
+            let seen = self.containers.entry(name.clone()).or_default();
+            seen.anew |= container.anew;
         }
         Ok(())
     }
@@ -182,7 +203,9 @@ impl Witness {
                 let seen = self.containers.entry(name.to_owned()).or_default();
                 seen.ends(*cause, action.key.attempt);
                 let hooked = seen.pre_stop == Some(action.key.attempt);
-                probing::after_pre_stop(shown, name, hooked)?;
+                if *cause != Cause::RestartAll {
+                    probing::after_pre_stop(shown, name, hooked)?;
+                }
                 let why = (*cause, action.key.attempt);
                 stop_order(machine, shown, name, (why, *grace_seconds))
             }
@@ -294,6 +317,9 @@ impl Seen {
             return Ok(());
         };
         self.unpaid = false;
+        if std::mem::take(&mut self.anew) {
+            return Ok(());
+        }
         let (container, first) = member(shown.pod, name)?;
         let policy = shown
             .pod
@@ -378,7 +404,8 @@ fn start_order(machine: &Machine, shown: &Shown<'_>, name: &str) -> Result<(), B
         .unwrap_or_default()
         .iter();
     let begun = mains.any(|one| truth(&one.name).is_some_and(|truth| truth.started));
-    if first && !sidecar && begun {
+    let anew = spec.is_some_and(validation::all_could_restart);
+    if first && !sidecar && begun && !anew {
         return broken(
             "init containers run once",
             format!("{name} after a main container"),

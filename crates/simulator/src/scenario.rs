@@ -289,7 +289,12 @@ fn restart_rules<'c>(seed: u64, id: u32, containers: impl Iterator<Item = &'c mu
         one.restart_policy
             .get_or_insert_with(|| chance.pick(["OnFailure", "Never"], "Never").to_owned());
         one.restart_policy_rules = Some(vec![ContainerRestartRule {
-            action: "Restart".to_owned(),
+            action: if chance.percent(25) {
+                "RestartAllContainers"
+            } else {
+                "Restart"
+            }
+            .to_owned(),
             exit_codes: Some(ContainerRestartRuleOnExitCodes {
                 operator: operator.to_owned(),
                 values: Some(values.to_vec()),

@@ -147,7 +147,7 @@ fn qualified(name: &str) -> bool {
 }
 
 /// util.go, AllContainersCouldRestart.
-fn all_could_restart(spec: &PodSpec) -> bool {
+pub(crate) fn all_could_restart(spec: &PodSpec) -> bool {
     let all = spec
         .init_containers
         .iter()

@@ -130,7 +130,10 @@ pub(crate) fn hopeless(status: &PodStatus) -> Option<String> {
             let reason = waiting.reason.as_deref().filter(|it| !it.is_empty())?;
             let heals = matches!(
                 reason,
-                "ContainerCreating" | "PodInitializing" | "CrashLoopBackOff"
+                "ContainerCreating"
+                    | "PodInitializing"
+                    | "CrashLoopBackOff"
+                    | "RestartingAllContainers"
             );
             (!heals).then(|| waiting.message.clone().unwrap_or_else(|| reason.to_owned()))
         })

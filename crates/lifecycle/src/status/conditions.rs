@@ -6,6 +6,7 @@ use super::containers::{Shown, State};
 use crate::action::Cause;
 use crate::memory::{Condition, Memory, Phase, ResizeCondition};
 use crate::plan::Plan;
+use crate::restart;
 use crate::setup;
 use crate::spec::Role;
 use crate::time::whole;
@@ -53,10 +54,13 @@ pub(super) fn conditions(
         "PodReadyToStartContainers",
         Says::plain(setup::ready(memory)),
     ));
-    all.push(("Initialized", initialized(shown, phase)));
+    all.push(("Initialized", initialized(plan, memory, shown, phase)));
     all.push(("Ready", ready));
     all.push(("ContainersReady", containers));
     all.push(("PodScheduled", Says::plain(true)));
+    if restart::is_possible(plan.pod) {
+        all.push(("AllContainersRestarting", restarting(memory, phase)));
+    }
     let mut resizes = resizes(memory, phase);
     let others = all.into_iter();
     resizes.extend(others.map(|(name, says)| condition(plan, memory, name, says)));
@@ -196,7 +200,7 @@ fn closed(plan: &Plan<'_>, gate: &str) -> Option<String> {
     }
 }
 
-fn initialized(shown: &[Shown<'_>], phase: Phase) -> Says {
+fn initialized(plan: &Plan<'_>, memory: &Memory, shown: &[Shown<'_>], phase: Phase) -> Says {
     if phase == Phase::Succeeded {
         return Says {
             status: true,
@@ -217,11 +221,34 @@ fn initialized(shown: &[Shown<'_>], phase: Phase) -> Says {
     });
     match list(incomplete) {
         None => Says::plain(true),
+        // A pod that was initialized stays so while its containers begin anew.
+        Some(_) if restart::is_possible(plan.pod) && was(memory, "Initialized") => {
+            Says::plain(true)
+        }
         Some(names) => Says::no(
             "ContainersNotInitialized",
             format!("containers with incomplete status: {names}"),
         ),
     }
+}
+
+/// `GenerateAllContainersRestartingCondition`
+fn restarting(memory: &Memory, phase: Phase) -> Says {
+    match phase {
+        Phase::Succeeded => Says::no("PodCompleted", String::new()),
+        Phase::Failed => Says::no("PodFailed", String::new()),
+        Phase::Pending | Phase::Running if !memory.restarting => Says::plain(false),
+        Phase::Pending | Phase::Running => Says {
+            status: true,
+            reason: Some("RestartAllContainersStarted"),
+            message: Some("container exited with restart policy rule".to_owned()),
+        },
+    }
+}
+
+fn was(memory: &Memory, condition: &str) -> bool {
+    let known = memory.conditions.get(condition);
+    known.is_some_and(|known| known.status)
 }
 
 /// Names as Go prints a list: `[a b]`; `None` for none.

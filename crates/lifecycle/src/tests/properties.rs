@@ -25,6 +25,10 @@ enum Happening {
     Restart,
     /// The guest host dies with all its guests.
     LoseGuests,
+    /// The first container gets another limit of CPU, and the node has that or not.
+    Resize(u32, bool),
+    /// `kubectl debug`
+    Debug,
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
@@ -38,12 +42,21 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => (0..20u32).prop_map(Happening::Evict),
         1 => Just(Happening::Restart),
         1 => Just(Happening::LoseGuests),
+        2 => (1..4u32, any::<bool>()).prop_map(|(cpu, given)| Happening::Resize(cpu, given)),
+        1 => Just(Happening::Debug),
     ]
 }
 
 fn spec() -> impl Strategy<Value = String> {
     let policy = prop::sample::select(vec!["Always", "OnFailure", "Never"]);
-    (policy, 0..3usize, 1..3usize, any::<bool>()).prop_map(|(policy, inits, mains, sidecar)| {
+    let more = prop::sample::select(vec![
+        "",
+        r#","resizePolicy":[{"resourceName":"cpu","restartPolicy":"RestartContainer"}]"#,
+        r#","restartPolicy":"Never","restartPolicyRules":[{"action":"Restart","exitCodes":{"operator":"In","values":[1]}}]"#,
+        r#","restartPolicy":"Never","restartPolicyRules":[{"action":"RestartAllContainers","exitCodes":{"operator":"In","values":[1]}}]"#,
+    ]);
+    let counts = (0..3usize, 1..3usize, any::<bool>());
+    (policy, more, counts).prop_map(|(policy, more, (inits, mains, sidecar))| {
         let list = |prefix: &str, count: usize, more: &str| {
             let one = |n| format!(r#"{{"name":"{prefix}{n}","image":"i:1"{more}}}"#);
             (0..count).map(one).collect::<Vec<_>>()
@@ -55,7 +68,7 @@ fn spec() -> impl Strategy<Value = String> {
         format!(
             r#"{{"initContainers":[{}],"containers":[{}],"restartPolicy":"{policy}"}}"#,
             first.join(","),
-            list("c", mains, "").join(",")
+            list("c", mains, more).join(",")
         )
     })
 }
@@ -146,6 +159,30 @@ fn apply(world: &mut World, happening: &Happening) {
                 .observed
                 .actions
                 .retain(|key, _| running.contains(key));
+            world.observed.sizing = None;
+        }
+        Happening::Resize(cpu, given) => {
+            let spec = world.pod.spec.as_mut().unwrap();
+            let resources = format!(r#"{{"limits":{{"cpu":"{cpu}"}}}}"#);
+            spec.containers[0].resources = serde_json::from_str(&resources).unwrap();
+            let generation = Some(i64::from(*cpu));
+            world.observed.sizing = Some(match given {
+                true => Sizing::Granted {
+                    allocation: Allocation::of(&world.pod),
+                    generation,
+                },
+                false => Sizing::Deferred {
+                    reason: "OutOfcpu".to_owned(),
+                    message: "no room".to_owned(),
+                    generation,
+                },
+            });
+        }
+        Happening::Debug => {
+            let spec = world.pod.spec.as_mut().unwrap();
+            let all = spec.ephemeral_containers.get_or_insert_default();
+            let one = format!(r#"{{"name":"e{}","image":"i:1"}}"#, all.len());
+            all.push(serde_json::from_str(&one).unwrap());
         }
         Happening::LoseGuests => {
             let running = guests(world);

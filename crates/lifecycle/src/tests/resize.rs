@@ -49,8 +49,8 @@ impl World {
     }
 
     fn resize(&self, name: &str) -> Option<PodCondition> {
-        let all = self.last.status.conditions.iter().flatten();
-        all.filter(|one| one.type_ == name).cloned().next()
+        let mut all = self.last.status.conditions.iter().flatten();
+        all.find(|one| one.type_ == name).cloned()
     }
 
     /// What the status says that the container has: CPU limit and what was given of memory.
@@ -251,9 +251,10 @@ fn a_run_that_ends_meanwhile_is_followed_by_one_that_has_it() {
 #[test]
 fn a_pod_that_ends_is_not_resized() {
     let mut world = world(SMALL, "");
+    world.observed.gone = true;
+    world.step();
     world.ask(LARGE);
     world.grant();
-    world.observed.gone = true;
     world.settle();
     assert!(world.last.released);
     assert!(!world.told().contains(&"ResizeStarted"));

@@ -257,8 +257,8 @@ fn resources(field: &str, container: &Container, found: &mut Found) {
     }
 }
 
-/// What of the rules the API server makes sure of (`validateContainerRestartPolicy`), and what is
-/// not done here.
+/// What of the rules the API server makes sure of for a cluster (`validateContainerRestartPolicy`),
+/// and nobody for a file.
 fn restart_rules(field: &str, container: &Container, found: &mut Found) {
     let rules = container.restart_policy_rules.iter().flatten();
     let any = container
@@ -274,17 +274,11 @@ fn restart_rules(field: &str, container: &Container, found: &mut Found) {
     for (place, rule) in rules.enumerate() {
         let field = format!("{field}.restartPolicyRules[{place}]");
         match rule.action.as_str() {
-            "Restart" => {}
-            "RestartAllContainers" => found.add(
-                format!("{field}.action"),
-                "\"RestartAllContainers\"",
-                "this version restarts the container that ended, not all of the pod; use Restart",
-            ),
-            other => found.add(
-                format!("{field}.action"),
-                format!("{other:?}"),
-                "use Restart",
-            ),
+            "Restart" | "RestartAllContainers" => {}
+            other => {
+                let help = "use Restart or RestartAllContainers";
+                found.add(format!("{field}.action"), format!("{other:?}"), help);
+            }
         }
         let Some(codes) = &rule.exit_codes else {
             let help = "say which exit codes the rule is of";

@@ -147,7 +147,7 @@ fn each_field_is_named() {
         ),
         (
             of_container(
-                r#""restartPolicy":"Never","restartPolicyRules":[{"action":"RestartAllContainers","exitCodes":{"operator":"In"}}]"#,
+                r#""restartPolicy":"Never","restartPolicyRules":[{"action":"Terminate","exitCodes":{"operator":"In"}}]"#,
             ),
             format!("{c}.restartPolicyRules[0].action"),
         ),

@@ -1,0 +1,111 @@
+//! Pods whose containers all begin anew for a rule.
+
+use super::*;
+
+const POD: &str = r#"{"restartPolicy":"Never",
+    "initContainers":[{"name":"i","image":"i"},{"name":"s","image":"s","restartPolicy":"Always"}],
+    "containers":[{"name":"a","image":"a","restartPolicy":"Never","restartPolicyRules":[
+        {"action":"RestartAllContainers","exitCodes":{"operator":"In","values":[42]}}]},
+        {"name":"b","image":"b","lifecycle":{"preStop":{"exec":{"command":["x"]}}}}]}"#;
+
+fn world() -> World {
+    let mut world = World::new(POD);
+    world.settle();
+    world.exit("i", 0, 0);
+    world.settle();
+    assert_eq!(world.phase(), "Running");
+    world
+}
+
+#[test]
+fn every_container_begins_anew_in_its_order() {
+    let mut world = world();
+    assert_eq!(world.condition("AllContainersRestarting").0, "False");
+    let made = world.memory.ips.clone();
+    world.exit("a", 0, 42);
+    let asked = world.step();
+    let stops: Vec<&str> = asked
+        .iter()
+        .filter(|one| {
+            matches!(
+                one.what,
+                What::Stop {
+                    cause: Cause::RestartAll,
+                    ..
+                }
+            )
+        })
+        .map(|one| one.key.container.as_deref().unwrap())
+        .collect();
+    // At once, and without preStop.
+    assert_eq!(stops, ["s", "b"]);
+    assert!(
+        asked
+            .iter()
+            .all(|one| !matches!(one.what, What::Exec { .. }))
+    );
+    assert_eq!(
+        world.condition("AllContainersRestarting"),
+        (
+            "True".to_owned(),
+            Some("RestartAllContainersStarted".to_owned())
+        )
+    );
+    world.settle();
+    // The init container runs again, and the others wait for it.
+    assert_eq!(world.state("i"), "running");
+    for name in ["s", "a", "b"] {
+        assert_eq!(
+            world.state(name),
+            "waiting RestartingAllContainers",
+            "{name}"
+        );
+    }
+    assert_eq!(world.condition("AllContainersRestarting").0, "False");
+    assert_eq!(world.condition("Initialized").0, "True");
+    let run = world.memory.containers["i"].attempt;
+    world.exit("i", run, 0);
+    world.settle();
+    for name in ["s", "a", "b"] {
+        assert_eq!(world.state(name), "running", "{name}");
+        assert_eq!(world.container(name).restart_count, 1, "{name}");
+    }
+    assert_eq!(world.memory.ips, made);
+    assert_eq!(world.condition("Ready").0, "True");
+}
+
+#[test]
+fn another_code_is_of_no_rule() {
+    let mut world = world();
+    world.exit("a", 0, 41);
+    world.settle();
+    assert_eq!(world.state("a"), "terminated 41 Error");
+    assert_eq!(world.state("b"), "running");
+}
+
+#[test]
+fn a_pod_that_ends_meanwhile_ends() {
+    let mut world = world();
+    world.exit("a", 0, 42);
+    world.step();
+    world.observed.gone = true;
+    world.settle();
+    assert_eq!((world.phase(), world.last.released), ("Failed", true));
+    assert_eq!(world.condition("AllContainersRestarting").0, "False");
+}
+
+#[test]
+fn the_last_container_to_end_may_restart_all() {
+    let mut world = world();
+    world.exit("b", 0, 0);
+    world.settle();
+    world.exit("a", 0, 42);
+    world.settle();
+    let run = world.memory.containers["i"].attempt;
+    world.exit("i", run, 0);
+    world.settle();
+    assert_eq!(
+        (world.state("a"), world.state("b")),
+        ("running".into(), "running".into())
+    );
+}
