@@ -12,7 +12,8 @@ use agent::{Effects, Guest, Ledger, News, Ticket};
 use common::{begin, deleted, guest, pod};
 use jiff::{SignedDuration, Timestamp};
 use lifecycle::{
-    Action, Costs, Exit, ExitKind, Failure, Image, Kind, Output, Progress, Retry, Verdict, What,
+    Action, Allocation, Costs, Exit, ExitKind, Failure, Image, Kind, Output, Progress, Retry,
+    Sizing, Verdict, What,
 };
 
 fn at(seconds: i64) -> Timestamp {
@@ -266,6 +267,54 @@ fn an_admission_counts_before_its_checkpoint_is_written() {
     ledger.replace(deleted(pod("a", "Always"), 30));
     assert_eq!(ledger.view().verdict, Some(Verdict::Admitted));
     assert!(ledger.commit(decided, at(0)).view_changed);
+}
+
+/// A pod that asks for so many thousandths of a core.
+fn asking(cpu_milli: u32) -> k8s_openapi::api::core::v1::Pod {
+    let mut pod = pod("a", "Always");
+    let spec = pod.spec.as_mut().unwrap();
+    let text = format!(r#"{{"requests":{{"cpu":"{cpu_milli}m"}}}}"#);
+    spec.containers[0].resources = Some(serde_json::from_str(&text).unwrap());
+    pod
+}
+
+#[test]
+fn what_is_granted_counts_until_it_is_taken_and_then_in_the_place_of_what_was_held() {
+    let mut ledger = Ledger::new(asking(300), Costs::default());
+    ledger.guests(&[], at(0));
+    ledger.judged(Verdict::Admitted);
+    turn(&mut ledger, 0);
+    assert!(ledger.replace(asking(100)));
+    let wants = ledger.view().wants.clone().unwrap();
+    assert_eq!(
+        (ledger.view().requests.cpu_milli, wants.requests.cpu_milli),
+        (300, 100)
+    );
+    // Nothing was granted: actions go by what it has.
+    let effects = turn(&mut ledger, 1);
+    assert_eq!(
+        Allocation::of(&effects.allocated),
+        Allocation::of(&asking(300))
+    );
+    let granted = Sizing::Granted {
+        allocation: wants.allocation,
+        generation: wants.generation,
+    };
+    assert!(ledger.sized(granted.clone()) && !ledger.sized(granted));
+    let decided = ledger.turn(at(2));
+    // It asks for more meanwhile, which has to wait.
+    ledger.replace(asking(500));
+    let view = ledger.view();
+    assert_eq!((view.requests.cpu_milli, &view.wants), (300, &None));
+    let effects = ledger.commit(decided, at(2));
+    assert!(effects.view_changed);
+    assert_eq!(
+        Allocation::of(&effects.allocated),
+        Allocation::of(&asking(100))
+    );
+    let view = ledger.view();
+    assert_eq!(view.requests.cpu_milli, 100);
+    assert_eq!(view.wants.as_ref().unwrap().requests.cpu_milli, 500);
 }
 
 #[test]

@@ -240,25 +240,19 @@ fn advance(plan: &mut Plan<'_>, member: &Member<'_>, container: &mut Container) 
         return;
     };
     let wanted = member.spec.resources.as_ref();
-    match &container.resizing {
-        Resizing {
-            attempt,
-            target: Some(target),
-            retry_at: None,
-        } => {
-            let key = key(member, *attempt, Kind::Resize);
-            if plan.fact(&key).is_none() {
-                let what = what(container, target);
-                plan.ask(key, what);
+    if let Some(target) = container.resizing.target.as_deref() {
+        let same = allocation::same(Some(target), wanted);
+        let key = key(member, container.resizing.attempt, Kind::Resize);
+        match (container.resizing.retry_at, plan.fact(&key)) {
+            (None, Some(_)) => return,
+            // An agent before this one has asked.
+            (None, None) if same => return plan.ask(key, what(container, target)),
+            (None, None) => {
+                container.resizing = Resizing::after(container.resizing.attempt);
             }
-            return;
+            (Some(at), _) if same && !plan.due(at) => return,
+            (Some(_), _) => {}
         }
-        Resizing {
-            target: Some(target),
-            retry_at: Some(at),
-            ..
-        } if allocation::same(Some(&**target), wanted) && !plan.due(*at) => return,
-        _ => {}
     }
     container.resizing.target = None;
     container.resizing.retry_at = None;
