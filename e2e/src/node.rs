@@ -176,11 +176,7 @@ fn free_ports() -> Result<(u16, u16)> {
     Ok((held.local_addr()?.port(), other.local_addr()?.port()))
 }
 
-fn run(
-    words: &[OsString],
-    environment: &[(OsString, OsString)],
-    log: &Path,
-) -> Result<Process> {
+fn run(words: &[OsString], environment: &[(OsString, OsString)], log: &Path) -> Result<Process> {
     let (binary, arguments) = words.split_first().context("no binary was named")?;
     let mut command = Command::new(binary);
     command.args(arguments);

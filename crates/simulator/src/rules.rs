@@ -525,10 +525,15 @@ fn told(status: &PodStatus) -> Result<(), Broken> {
 fn last_words(machine: &Machine, (id, pod): (u32, &Pod), status: &PodStatus) -> Result<(), Broken> {
     let count = pod.spec.as_ref().map_or(1, |spec| {
         let inits = spec.init_containers.as_ref().map_or(0, Vec::len);
-        spec.containers.len() + inits
+        let ephemerals = spec.ephemeral_containers.as_ref().map_or(0, Vec::len);
+        spec.containers.len() + inits + ephemerals
     });
     let share = 12 * 1024 / count.max(1);
-    let lists = [&status.init_container_statuses, &status.container_statuses];
+    let lists = [
+        &status.init_container_statuses,
+        &status.container_statuses,
+        &status.ephemeral_container_statuses,
+    ];
     for one in lists.into_iter().flatten().flatten() {
         let truth = machine.truth.get(&(id, one.name.clone()));
         let said = |told: &str| {

@@ -3,6 +3,7 @@
 //!
 //! A guest can't replace a mount, so the file that is read is the one that was made.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
@@ -61,7 +62,7 @@ fn make(path: &Path) -> std::io::Result<OwnedFd> {
 impl Hands {
     /// An exit with what the container said of it; `pod` is the one that it was of.
     pub(crate) async fn with_message(&self, pod: &Arc<Pod>, id: &GuestId, mut exit: Exit) -> Exit {
-        let Some(container) = super::container(pod, &id.container).cloned() else {
+        let Some(container) = super::container(pod, &id.container).map(Cow::into_owned) else {
             return exit;
         };
         if matches!(self.place.streams, Streams::Attached(_)) || !speaks(&container, &exit) {
@@ -173,8 +174,10 @@ mod tests {
     }
 
     impl World {
-        fn container(&self) -> &Container {
-            super::super::container(&self.pod, "c").unwrap()
+        fn container(&self) -> Container {
+            super::super::container(&self.pod, "c")
+                .unwrap()
+                .into_owned()
         }
 
         fn folder(&self) -> std::path::PathBuf {
@@ -199,7 +202,7 @@ mod tests {
     #[test]
     fn the_end_of_the_file_is_told_and_a_run_begins_with_an_empty_one() {
         let world = world(FILE);
-        let made = || mount(&world.folder(), world.container()).unwrap().unwrap();
+        let made = || mount(&world.folder(), &world.container()).unwrap().unwrap();
         let (spec, mounted) = made();
         assert_eq!(spec.guest_path, "/dev/termination-log");
         assert!(!spec.read_only && mounted.kind == MountKind::File);
@@ -214,7 +217,7 @@ mod tests {
     #[test]
     fn what_is_no_text_is_told_as_far_as_it_is() {
         let world = world(FILE);
-        mount(&world.folder(), world.container()).unwrap();
+        mount(&world.folder(), &world.container()).unwrap();
         std::fs::write(world.folder().join(SAID), b"bad \xff byte").unwrap();
         assert_eq!(world.said(0), "bad \u{fffd} byte");
     }
@@ -229,7 +232,7 @@ mod tests {
             said.starts_with("Error on reading termination log "),
             "{said}"
         );
-        assert!(mount(&world.folder(), world.container()).is_err());
+        assert!(mount(&world.folder(), &world.container()).is_err());
     }
 
     #[test]

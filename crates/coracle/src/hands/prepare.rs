@@ -248,7 +248,7 @@ impl Hands {
             let mut mounts = pods::mounts(&dirs, &pod, &name, &process, local)?;
             // With `run` there is nobody to be told.
             if let Some(container) = super::container(&pod, &name).filter(|_| logged) {
-                mounts.extend(message::mount(&dir, container)?);
+                mounts.extend(message::mount(&dir, &container)?);
             }
             let points = mounts.iter().map(|(spec, mounted)| MountPoint {
                 path: spec.guest_path.clone(),
