@@ -81,8 +81,9 @@ async fn busy_guests_and_a_storm_of_changes_delay_no_renewal() {
         let annotations = json!({"example.com/change": number.to_string()});
         let patch = Patch::Merge(json!({"metadata": {"annotations": annotations}}));
         async move {
-            let changed = pods.patch_metadata(name, &PatchParams::default(), &patch);
-            changed.await.map(|_| ())
+            let parameters = PatchParams::default();
+            let changed = pods.patch_metadata(name, &parameters, &patch).await;
+            changed.map(|_| ())
         }
     });
     let mut renewals = Vec::new();

@@ -284,7 +284,7 @@ fn what_is_granted_counts_until_it_is_taken_and_then_in_the_place_of_what_was_he
     ledger.guests(&[], at(0));
     ledger.judged(Verdict::Admitted);
     turn(&mut ledger, 0);
-    assert!(ledger.replace(asking(100)));
+    assert!(ledger.replace(asking(100)).any);
     let wants = ledger.view().wants.clone().unwrap();
     assert_eq!(
         (ledger.view().requests.cpu_milli, wants.requests.cpu_milli),

@@ -523,12 +523,14 @@ fn told(status: &PodStatus) -> Result<(), Broken> {
 /// Each end is told with what was said of it, cut to the container's share of 12 KiB: whatever agent
 /// took it in.
 fn last_words(machine: &Machine, (id, pod): (u32, &Pod), status: &PodStatus) -> Result<(), Broken> {
-    let count = pod.spec.as_ref().map_or(1, |spec| {
+    let (lasting, added) = pod.spec.as_ref().map_or((1, 0), |spec| {
         let inits = spec.init_containers.as_ref().map_or(0, Vec::len);
         let ephemerals = spec.ephemeral_containers.as_ref().map_or(0, Vec::len);
-        spec.containers.len() + inits + ephemerals
+        (spec.containers.len() + inits, ephemerals)
     });
-    let share = 12 * 1024 / count.max(1);
+    // What was told before a container was added had a larger share.
+    let shares = (lasting..=lasting + added).map(|count| 12 * 1024 / count.max(1));
+    let shares: Vec<usize> = shares.collect();
     let lists = [
         &status.init_container_statuses,
         &status.container_statuses,
@@ -538,7 +540,8 @@ fn last_words(machine: &Machine, (id, pod): (u32, &Pod), status: &PodStatus) -> 
         let truth = machine.truth.get(&(id, one.name.clone()));
         let said = |told: &str| {
             let mut all = truth.iter().flat_map(|truth| truth.said.values());
-            all.any(|said| said.get(..share).unwrap_or(said) == told)
+            let cut = |said: &String, share: usize| said.get(..share).unwrap_or(said) == told;
+            all.any(|said| shares.iter().any(|share| cut(said, *share)))
         };
         let states = [&one.state, &one.last_state];
         for over in states

@@ -2,8 +2,6 @@
 
 use super::*;
 
-use e2e::Write;
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_runs_succeeds_is_logged_and_goes() {
     let Some(module) = module(Guest::GoHello) else {
@@ -143,32 +141,6 @@ async fn a_finalizer_keeps_the_object_and_nothing_that_runs() {
     assert_eq!(state(&still), state(&ended));
     patch(&scene, "null").await;
     scene.gone("sleeper").await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_plain_pod_costs_two_patches_its_deletion_and_its_events() {
-    let Some(module) = module(Guest::GoSleep) else {
-        return;
-    };
-    let scene = Scene::set("frugal", &module).await;
-    // The first one brings the image.
-    scene.apply("first", "Always", &["1h"]).await;
-    scene.phase("first", "Running").await;
-    let mut audit = scene.plane.audit();
-    scene.apply("plain", "Always", &["1h"]).await;
-    scene.phase("plain", "Running").await;
-    scene.delete("plain").await;
-    scene.gone("plain").await;
-    let of_it = |write: &&Write| write.user == "system:node:frugal" && write.name == "plain";
-    let deleted = |writes: &[Write]| writes.iter().filter(of_it).any(|it| it.verb == "delete");
-    let writes = audit.until(deleted).await.unwrap();
-    let writes: Vec<(&str, &str)> = writes
-        .iter()
-        .filter(of_it)
-        .map(|write| (write.verb.as_str(), write.resource.as_str()))
-        .collect();
-    let status = ("patch", "pods/status");
-    assert_eq!(writes, [status, status, ("delete", "pods")]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

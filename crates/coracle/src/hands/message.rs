@@ -192,7 +192,7 @@ mod tests {
                 started_at: jiff::Timestamp::UNIX_EPOCH,
                 finished_at: jiff::Timestamp::UNIX_EPOCH,
             };
-            said(&self.dirs, (&self.pod, self.container()), &self.id, &exit)
+            said(&self.dirs, (&self.pod, &self.container()), &self.id, &exit)
         }
     }
 
