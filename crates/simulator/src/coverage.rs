@@ -30,19 +30,16 @@ impl Coverage {
     /// Notes a step, which makes no transition that the diagrams do not have.
     pub(crate) fn note(&mut self, before: &Memory, after: &Memory) -> Result<(), Broken> {
         self.steps += 1;
-        // Containers that a rule has begin anew are brought down as those of a pod that ends.
-        let ending = after.terminating.is_some() || after.restarting;
+        let ending = after.terminating.is_some();
         let chart = if ending { Chart::Ending } else { Chart::Living };
         for (name, container) in &after.containers {
             let from = before.containers.get(name);
-            let begun = !from.is_some_and(|one| one.anew) || before.restarting && !after.restarting;
-            let anew = container.anew && begun;
-            let from = match from {
-                // All of them were over, if only in the midst of this step.
-                Some(_) if anew && !ending => "Over",
-                Some(one) => word(&one.run),
-                None => "-",
-            };
+            // What a rule has begin anew is brought down from anywhere, and is not drawn.
+            let anew = container.anew || from.is_some_and(|one| one.anew);
+            if anew || before.restarting || after.restarting {
+                continue;
+            }
+            let from = from.map_or("-", |one| word(&one.run));
             self.transition(chart, (from, word(&container.run)))?;
         }
         let phase = |memory: &Memory| memory.phase.map_or("-", |phase| phase.as_str());

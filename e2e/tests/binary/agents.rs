@@ -107,20 +107,19 @@ async fn systemd_is_told_that_the_node_works_is_alive_and_ends() {
     let (binary, arguments) = (e2e::binary().unwrap(), ["--node-ip", NODE_IP]);
     let mut node =
         NodeProcess::start_in(&plane, &binary, "supervised", &arguments, &environment).unwrap();
-    let told = async |wanted: &str| {
+    let mut heard = Vec::<String>::new();
+    let mut told = async |wanted: &str| {
         let mut message = [0; 4096];
-        loop {
-            let heard = tokio::time::timeout(
+        while !heard.iter().any(|line| line == wanted) {
+            let next = tokio::time::timeout(
                 std::time::Duration::from_secs(300),
                 socket.recv(&mut message),
             );
-            let length = heard
+            let length = next
                 .await
                 .unwrap_or_else(|_| panic!("{wanted} was not told"));
-            let message = String::from_utf8_lossy(&message[..length.unwrap()]).into_owned();
-            if message.lines().any(|line| line == wanted) {
-                return;
-            }
+            let text = String::from_utf8_lossy(&message[..length.unwrap()]).into_owned();
+            heard.extend(text.lines().map(str::to_owned));
         }
     };
     told("STATUS=waiting for an identity").await;
