@@ -168,6 +168,8 @@ pub(crate) fn start_signer(
     let mut manager = Command::new(programs.path("kube-controller-manager"));
     manager.arg("--kubeconfig").arg(kubeconfig);
     manager.args(["--leader-elect=false", "--secure-port=0"]);
+    // It may do next to nothing itself: each controller has the rights of a service account of its own.
+    manager.arg("--use-service-account-credentials");
     let controllers = "certificatesigningrequest-approving-controller,certificatesigningrequest-signing-controller";
     manager.args(["--controllers", controllers]);
     manager.args(["--cluster-signing-duration", "60s"]);

@@ -8,6 +8,7 @@
 )]
 
 mod bench;
+mod identity;
 mod mirror;
 mod node;
 mod outage;
