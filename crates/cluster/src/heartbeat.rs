@@ -19,12 +19,11 @@ use crate::Access;
 use crate::access::HEARTBEAT_LIMIT;
 use crate::backoff::Backoff;
 use crate::error::{Call, CallError, Kind};
+use crate::lease;
 use crate::node::{Health, NodeDescription, has_conditions, says_the_same};
 use crate::outage::Outage;
-use crate::register::Registrar;
+use crate::register::{LEASES, RegisterError, Registrar};
 
-/// Where the leases of nodes live.
-const NAMESPACE: &str = "kube-node-lease";
 /// Renewals tried again without a pause.
 const IMMEDIATE: u32 = 5;
 
@@ -70,6 +69,10 @@ pub struct State {
     pub renewed: Option<Timestamp>,
     /// What is being waited for, in a sentence.
     pub waiting: Option<String>,
+    /// The machine was booted anew since the Node was last told of.
+    pub rebooted: bool,
+    /// Why the Node is another agent's, which took it while this one could not renew its lease.
+    pub rival: Option<String>,
 }
 
 /// Registers the Node, then heartbeats until it is dropped. Follows `health`, and tells in `state`.
@@ -86,7 +89,7 @@ pub async fn run(
     state: watch::Sender<State>,
 ) -> kube::Result<Infallible> {
     let client = access.heartbeats()?;
-    let lease = Renewer::new(client.clone(), &description.name, rhythm);
+    let lease = Renewer::new(client.clone(), &description, rhythm);
     let server = access.server();
     tracing::info!(node = description.name, server, "registering");
     let mut reporter = Reporter::new(Registrar::new(client, description), rhythm, health, &state);
@@ -134,8 +137,12 @@ impl<'a> Reporter<'a> {
         loop {
             let health = self.health.borrow_and_update().clone();
             match self.registrar.register(&health).await {
-                Ok(node) => {
+                Ok(registered) => {
                     self.outage.answered();
+                    let node = registered.node;
+                    if registered.rebooted {
+                        self.state.send_modify(|state| state.rebooted = true);
+                    }
                     let checked = self.registrar.checked(&health, &node);
                     let status = self.registrar.description().status(
                         &checked,
@@ -166,6 +173,12 @@ impl<'a> Reporter<'a> {
         let mut backoff = Backoff::calls();
         loop {
             let health = self.health.borrow_and_update().clone();
+            let rival = self.state.borrow().rival.clone();
+            if rival.is_some() {
+                self.state.send_modify(|state| state.waiting = rival);
+                self.next_look(&mut ticks).await;
+                continue;
+            }
             match self.report_once(&health, Instant::now() >= due).await {
                 Ok(patched) => {
                     self.outage.answered();
@@ -260,15 +273,17 @@ impl<'a> Reporter<'a> {
 struct Renewer {
     api: Api<Lease>,
     name: String,
+    mark: String,
     rhythm: Rhythm,
     outage: Outage,
 }
 
 impl Renewer {
-    fn new(client: Client, name: &str, rhythm: Rhythm) -> Renewer {
+    fn new(client: Client, description: &NodeDescription, rhythm: Rhythm) -> Renewer {
         Renewer {
-            api: Api::namespaced(client, NAMESPACE),
-            name: name.to_owned(),
+            api: Api::namespaced(client, LEASES),
+            name: description.name.clone(),
+            mark: description.mark.clone(),
             rhythm,
             outage: Outage::of("node lease"),
         }
@@ -281,7 +296,10 @@ impl Renewer {
         loop {
             ticks.tick().await;
             lease = Some(self.renew(lease, state).await);
-            state.send_modify(|state| state.renewed = Some(Timestamp::now()));
+            state.send_modify(|state| {
+                state.renewed = Some(Timestamp::now());
+                state.rival = None;
+            });
         }
     }
 
@@ -300,7 +318,15 @@ impl Renewer {
                     self.outage.answered();
                     return lease;
                 }
-                Err(error) => {
+                Err(RegisterError::Others(why)) => {
+                    self.outage.answered();
+                    if state.borrow().rival.is_none() {
+                        tracing::error!("waiting for the node's lease: {why}");
+                    }
+                    state.send_modify(|state| state.rival = Some(why));
+                    tokio::time::sleep(self.rhythm.renew_after()).await;
+                }
+                Err(RegisterError::Call(error)) => {
                     self.outage.failed(&error);
                     if !error.kind().is_outage()
                         && error.kind() != Kind::Conflict
@@ -323,7 +349,7 @@ impl Renewer {
         &self,
         lease: Option<Lease>,
         node_uid: Option<String>,
-    ) -> Result<Lease, CallError> {
+    ) -> Result<Lease, RegisterError> {
         let lease = match lease {
             Some(lease) => lease,
             None => match self
@@ -331,20 +357,23 @@ impl Renewer {
                 .run(HEARTBEAT_LIMIT, self.api.get(&self.name))
                 .await
             {
-                Ok(lease) => lease,
+                Ok(lease) => match lease::rival(&lease, &self.mark, Timestamp::now()) {
+                    Some(why) => return Err(RegisterError::Others(why)),
+                    None => lease,
+                },
                 Err(error) if error.kind() == Kind::NotFound => {
                     let lease = self.renewed(Lease::default(), node_uid);
                     let params = PostParams::default();
                     let request = self.api.create(&params, &lease);
-                    return self.call("create").run(HEARTBEAT_LIMIT, request).await;
+                    return Ok(self.call("create").run(HEARTBEAT_LIMIT, request).await?);
                 }
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             },
         };
         let lease = self.renewed(lease, node_uid);
         let params = PostParams::default();
         let request = self.api.replace(&self.name, &params, &lease);
-        self.call("update").run(HEARTBEAT_LIMIT, request).await
+        Ok(self.call("update").run(HEARTBEAT_LIMIT, request).await?)
     }
 
     fn renewed(&self, mut lease: Lease, node_uid: Option<String>) -> Lease {
@@ -357,10 +386,11 @@ impl Renewer {
         });
         lease.metadata = ObjectMeta {
             name: Some(self.name.clone()),
-            namespace: Some(NAMESPACE.to_owned()),
+            namespace: Some(LEASES.to_owned()),
             owner_references: owner.map(|owner| vec![owner]),
             ..lease.metadata
         };
+        lease::sign(&mut lease, &self.mark);
         let spec = lease.spec.unwrap_or_default();
         lease.spec = Some(LeaseSpec {
             holder_identity: Some(self.name.clone()),
@@ -372,6 +402,6 @@ impl Renewer {
     }
 
     fn call(&self, verb: &'static str) -> Call {
-        Call::of(verb, "leases", NAMESPACE, &self.name)
+        Call::of(verb, "leases", LEASES, &self.name)
     }
 }

@@ -24,6 +24,7 @@ pub mod csr;
 mod error;
 pub mod events;
 pub mod heartbeat;
+mod lease;
 pub mod machine;
 pub mod mirror;
 pub mod node;

@@ -45,6 +45,9 @@ pub struct NodeDescription {
     pub port: Option<u16>,
     /// The machine.
     pub machine: Machine,
+    /// Who of all agents this is: the same at each start in one root folder, another in every other. It stands on the
+    /// lease.
+    pub mark: String,
 }
 
 /// Amounts of the four resources that the scheduler counts.
@@ -236,6 +239,19 @@ impl NodeDescription {
                 "the Node {name} is Ready and belongs to {whose}; choose another --node-name, or end the other and wait until the Node is NotReady"
             )
         })
+    }
+
+    /// Whether the machine was booted anew since `node`'s status was written.
+    pub(crate) fn rebooted(&self, node: &Node) -> bool {
+        let info = node
+            .status
+            .as_ref()
+            .and_then(|status| status.node_info.as_ref());
+        let (before, now) = (
+            info.map(|info| info.boot_id.as_str()),
+            &self.machine.boot_id,
+        );
+        before.is_some_and(|before| !before.is_empty() && before != now)
     }
 
     fn info(&self) -> NodeSystemInfo {

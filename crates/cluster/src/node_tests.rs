@@ -28,6 +28,7 @@ fn description(address: &str) -> NodeDescription {
         declared_features: Vec::new(),
         port: None,
         machine: Machine::default(),
+        mark: "mark".into(),
     }
 }
 
@@ -213,4 +214,17 @@ fn a_node_that_lives_elsewhere_is_another_s() {
     info.container_runtime_version = "containerd://2.1.0".into();
     let refused = ours.others(&kubelet).unwrap();
     assert!(refused.contains("containerd://2.1.0"), "{refused}");
+}
+
+#[test]
+fn another_boot_id_is_a_reboot() {
+    let mut description = description("10.0.0.1");
+    description.machine.boot_id = "one".into();
+    let mut node = description.node(&Health::default(), at(0));
+    assert!(!description.rebooted(&node));
+    description.machine.boot_id = "two".into();
+    assert!(description.rebooted(&node));
+    node.status.as_mut().unwrap().node_info = None;
+    assert!(!description.rebooted(&node), "never told");
+    assert!(!description.rebooted(&Node::default()));
 }

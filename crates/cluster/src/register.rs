@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
@@ -10,6 +11,7 @@ use serde_json::json;
 
 use crate::access::HEARTBEAT_LIMIT;
 use crate::error::{Call, CallError, Kind};
+use crate::lease;
 use crate::node::{self, Health, NodeDescription, missing_taints_message};
 use crate::publisher::FIELD_MANAGER;
 
@@ -18,10 +20,20 @@ use crate::publisher::FIELD_MANAGER;
 pub(crate) enum RegisterError {
     #[error(transparent)]
     Call(#[from] CallError),
-    /// The Node of this name is not ours.
+    /// The Node of this name, or its lease, is not ours.
     #[error("{0}")]
     Others(String),
 }
+
+/// A Node that was registered.
+pub(crate) struct Registered {
+    pub(crate) node: Node,
+    /// The machine was booted anew since the Node was last told of.
+    pub(crate) rebooted: bool,
+}
+
+/// Where the leases of nodes live.
+pub(crate) const LEASES: &str = "kube-node-lease";
 
 impl RegisterError {
     /// How long to leave it alone at least.
@@ -39,12 +51,14 @@ const OTHERS: Duration = Duration::from_secs(10);
 /// The calls on this node's Node.
 pub(crate) struct Registrar {
     api: Api<Node>,
+    leases: Api<Lease>,
     description: NodeDescription,
 }
 
 impl Registrar {
     pub(crate) fn new(client: Client, description: NodeDescription) -> Registrar {
         Registrar {
+            leases: Api::namespaced(client.clone(), LEASES),
             api: Api::all(client),
             description,
         }
@@ -54,8 +68,9 @@ impl Registrar {
         &self.description
     }
 
-    /// One attempt: POST; where the Node exists already, GET it and patch labels and status.
-    pub(crate) async fn register(&self, health: &Health) -> Result<Node, RegisterError> {
+    /// One attempt: POST; where the Node exists already, GET it and patch labels and status. One whose other agent lives
+    /// is left as it is.
+    pub(crate) async fn register(&self, health: &Health) -> Result<Registered, RegisterError> {
         let node = self.description.node(health, Timestamp::now());
         let create = self
             .call("create")
@@ -66,17 +81,34 @@ impl Registrar {
             other => {
                 let node = other?;
                 tracing::info!(node = self.description.name, "registered");
-                Ok(node)
+                let rebooted = false;
+                Ok(Registered { node, rebooted })
             }
         }
     }
 
-    async fn adopt(&self, health: &Health) -> Result<Node, RegisterError> {
+    async fn no_rival(&self) -> Result<(), RegisterError> {
+        let NodeDescription { name, mark, .. } = &self.description;
+        let call = Call::of("get", "leases", LEASES, name);
+        let lease = call.run(HEARTBEAT_LIMIT, self.leases.get(name)).await;
+        match lease {
+            Ok(lease) => match lease::rival(&lease, mark, Timestamp::now()) {
+                Some(why) => Err(RegisterError::Others(why)),
+                None => Ok(()),
+            },
+            Err(error) if error.kind() == Kind::NotFound => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn adopt(&self, health: &Health) -> Result<Registered, RegisterError> {
         let node = self.get().await?;
         let name = &self.description.name;
         if let Some(why) = self.description.others(&node) {
             return Err(RegisterError::Others(why));
         }
+        self.no_rival().await?;
+        let rebooted = self.description.rebooted(&node);
         let has = node.metadata.labels.clone().unwrap_or_default();
         let labels = self.description.labels();
         if labels
@@ -92,7 +124,7 @@ impl Registrar {
             .patch_status(&node, &self.checked(health, &node))
             .await?;
         tracing::info!(node = name, "registered again: the Node existed");
-        Ok(node)
+        Ok(Registered { node, rebooted })
     }
 
     /// The Node as the API server has it.

@@ -12,6 +12,7 @@
 //! <root>/names/<ns>/<pod>                       which session has a pod of that name
 //! <root>/config.json                            who the node is to registries, in docker's form; may be absent
 //! <root>/pki/                                    the node's certificates and keys
+//! <root>/agent                                   its mark, which tells this folder's agent from every other
 //! <root>/kubeconfig                              what bootstrap wrote, where no other file was named
 //! <root>/guest-host.sock                        the guest host
 //! ```
@@ -133,6 +134,21 @@ impl Dirs {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = self.logs(pod, container);
         Ok(rustix::fs::open(&folder, flags, Mode::empty())?)
+    }
+
+    /// The mark of this folder, which no other has. Made at the first asking.
+    ///
+    /// # Errors
+    /// When it can't be read or written.
+    pub(crate) fn mark(&self) -> anyhow::Result<String> {
+        let path = self.root.join("agent");
+        let kept = std::fs::read_to_string(&path).unwrap_or_default();
+        if !kept.trim().is_empty() {
+            return Ok(kept.trim().to_owned());
+        }
+        let mark = crate::program::uid();
+        std::fs::write(&path, &mark).with_context(|| format!("{}", path.display()))?;
+        Ok(mark)
     }
 
     /// Takes the root folder for this process, so that no two agents work on one.

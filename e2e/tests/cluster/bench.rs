@@ -44,6 +44,7 @@ pub(crate) fn description(name: &str) -> NodeDescription {
         declared_features: Vec::new(),
         port: None,
         machine: Machine::read(),
+        mark: name.to_owned(),
     }
 }
 

@@ -28,13 +28,14 @@ pub(super) struct Site {
 }
 
 impl Site {
-    /// Of this machine, as far as the arguments do not say otherwise.
+    /// Of this machine, as far as the arguments do not say otherwise. `mark` is the root folder's.
     ///
     /// # Errors
     /// When it has no address that other nodes reach.
     pub(super) fn of(
         config: &NodeConfig,
         access: &Access,
+        mark: String,
         room: &HostBudget,
     ) -> anyhow::Result<Site> {
         let name = name(config, access);
@@ -60,6 +61,7 @@ impl Site {
             declared_features: Vec::new(),
             port: Some(config.port),
             machine: Machine::read(),
+            mark,
         };
         description.check()?;
         Ok(Site {

@@ -104,7 +104,7 @@ async fn node(config: NodeConfig, dirs: Dirs) -> anyhow::Result<()> {
     let access = identity.access.clone();
     let bound = Bound::new(&config, &access).await?;
     let host = Arc::new(Host::Remote(guest_host(&dirs).await?));
-    let site = Site::of(&config, &access, &host.budget().await?)?;
+    let site = Site::of(&config, &access, dirs.mark()?, &host.budget().await?)?;
     access.for_node(&site.description.name)?;
     identity.keep(&config, &site.description.name, &waits);
     let health = watch::Sender::new(Health::default());
@@ -150,7 +150,7 @@ async fn node(config: NodeConfig, dirs: Dirs) -> anyhow::Result<()> {
     let clock = Arc::new(TokioClock::default());
     let teller = ToCluster {
         health: health.clone(),
-        recorder,
+        recorder: recorder.clone(),
     };
     let share = Some(policy::share(&policy, site.allocatable.memory));
     let machine = Machine::new(hands.clone(), dirs.clone(), share, Box::new(teller));
@@ -171,6 +171,11 @@ async fn node(config: NodeConfig, dirs: Dirs) -> anyhow::Result<()> {
         mirrors.clone(),
         heard.clone(),
     ));
+    tokio::spawn(object::tell_reboot(
+        recorder.clone(),
+        site.description.clone(),
+        heard.clone(),
+    ));
     let volumes = Arc::new(Volumes::new(hands.clone()));
     tokio::spawn(images::follow(hands.clone(), health.clone()));
     StaticPods::new(
@@ -187,7 +192,7 @@ async fn node(config: NodeConfig, dirs: Dirs) -> anyhow::Result<()> {
     supervisor::ready();
     tokio::spawn(supervisor::follow(heard.clone()));
     tokio::spawn(supervisor::watchdog(pulse.clone()));
-    let watched = pods::watch(client, &site.description.name);
+    let watched = once_registered(heard.clone(), pods::watch(client, &site.description.name));
     let ended = Node {
         agent: agent.clone(),
         publisher,
@@ -306,6 +311,18 @@ fn heart(
         .name("heartbeat".to_owned())
         .spawn(beat)?;
     Ok(())
+}
+
+/// What is watched, from when the Node's lease is this agent's on: until then the pods are another's.
+fn once_registered(
+    mut heard: watch::Receiver<heartbeat::State>,
+    watched: impl futures::Stream<Item = PodEvent>,
+) -> impl futures::Stream<Item = PodEvent> {
+    let registered = async move {
+        let _heartbeat_ended = heard.wait_for(|state| state.renewed.is_some()).await;
+        watched
+    };
+    futures::stream::once(registered).flatten()
 }
 
 /// Done with the next of the two signals.

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use agent::Agent;
+use cluster::events::{Severity, Subject};
 use cluster::heartbeat::State;
 use cluster::mirror::Owner;
-use cluster::{Mirrors, NodeDescription};
+use cluster::{Mirrors, NodeDescription, Recorder};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use lifecycle::NodeObject;
@@ -33,6 +34,23 @@ pub(super) async fn follow(agent: Arc<Agent>, mirrors: Mirrors, mut heard: watch
             }
             agent.node_seen(seen_as(&node, seen));
         }
+    }
+}
+
+/// Tells once that the machine was booted anew, in the kubelet's words (`pkg/kubelet/nodestatus/setters.go`).
+pub(super) async fn tell_reboot(
+    recorder: Recorder,
+    description: NodeDescription,
+    mut heard: watch::Receiver<State>,
+) {
+    if heard.wait_for(|state| state.rebooted).await.is_ok() {
+        let NodeDescription { name, machine, .. } = &description;
+        let message = format!(
+            "Node {name} has been rebooted, boot id: {}",
+            machine.boot_id
+        );
+        tracing::warn!("{message}");
+        recorder.record(&Subject::Node, Severity::Warning, "Rebooted", &message);
     }
 }
 
