@@ -52,11 +52,38 @@ impl NodeProcess {
         environment: &[(OsString, OsString)],
     ) -> Result<NodeProcess> {
         let kubeconfig = plane.node_kubeconfig(name)?;
+        let identity = ["--kubeconfig".into(), kubeconfig.into()];
+        NodeProcess::start_as(plane, binary, name, identity, arguments)
+    }
+
+    /// As [`NodeProcess::start`], with a bootstrap kubeconfig in place of an identity.
+    ///
+    /// # Errors
+    /// If the binary can't be started.
+    pub fn bootstrap(
+        plane: &ControlPlane,
+        binary: &Path,
+        name: &str,
+        kubeconfig: &Path,
+        arguments: &[&str],
+    ) -> Result<NodeProcess> {
+        let identity = ["--bootstrap-kubeconfig".into(), kubeconfig.into()];
+        NodeProcess::start_as(plane, binary, name, identity, arguments)
+    }
+
+    fn start_as(
+        plane: &ControlPlane,
+        binary: &Path,
+        name: &str,
+        identity: [OsString; 2],
+        arguments: &[&str],
+    ) -> Result<NodeProcess> {
         let root = plane.dir().join("nodes").join(name);
         std::fs::create_dir_all(&root)?;
         let log = plane.dir().join(format!("node-{name}.log"));
-        let mut words: Vec<OsString> = vec![binary.into(), "node".into(), "--kubeconfig".into()];
-        words.extend([kubeconfig.into(), "--node-name".into(), name.into()]);
+        let mut words: Vec<OsString> = vec![binary.into(), "node".into()];
+        words.extend(identity);
+        words.extend(["--node-name".into(), name.into()]);
         words.extend(["--root-dir".into(), root.clone().into()]);
         let (port, healthz_port) = free_ports()?;
         words.extend(["--address", "127.0.0.1", "--port"].map(OsString::from));
