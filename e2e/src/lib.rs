@@ -26,7 +26,7 @@ mod registry;
 
 pub use audit::{Audit, Write};
 pub use binary::binary;
-pub use cluster::Cluster;
+pub use cluster::{Cluster, push_module_to};
 pub use controlplane::{ControlPlane, Guard};
 pub use kwok::Kwok;
 pub use node::NodeProcess;

@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// The one user of a private registry.
-const USER: &str = "e2e:correct horse";
+pub(crate) const USER: &str = "e2e:correct horse";
 
 /// The same as htpasswd keeps it: a hash of bcrypt's lowest cost, since no one guesses at a password of tests.
 const HTPASSWD: &str = "e2e:$2a$04$WWLk8CwWyxG2W9ytGBKgGuebF8n3ucfVHWyGQay77ABlrkWrtAiVC\n";
@@ -96,7 +96,8 @@ impl Registry {
         let config = folder.path().join("config.yaml");
         let mut text = configuration(&address, folder.path());
         if private {
-            text.push_str(&guard(folder.path())?);
+            let pki = Pki::new(&folder.path().join("pki"))?;
+            text.push_str(&guard(folder.path(), &pki)?);
         }
         std::fs::write(&config, text)?;
         let mut command = Command::new(program);
@@ -276,8 +277,7 @@ pub(crate) fn configuration(address: &str, folder: &Path) -> String {
 }
 
 /// TLS and a password, for the end of a configuration.
-fn guard(folder: &Path) -> Result<String> {
-    let pki = Pki::new(&folder.join("pki"))?;
+pub(crate) fn guard(folder: &Path, pki: &Pki) -> Result<String> {
     let passwords = folder.join("htpasswd");
     std::fs::write(&passwords, HTPASSWD)?;
     // The configuration ends within `http`, which goes on here.

@@ -2,19 +2,28 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::PoisonError;
 
 use anyhow::{Result, bail};
 
-use super::{Cluster, FIRST_HOST, PATIENCE};
-use crate::child::poll;
+use super::fabric::ip;
+use super::{ASIDE, Cluster, FIRST_HOST, PATIENCE};
+use crate::child::{Process, poll};
 use crate::launch::RATE;
 use crate::pki::Identity;
 
+/// What the API server writes down of what it was asked.
+const AUDIT: &str = include_str!("../../cluster/audit.yaml");
+
 impl Cluster {
     pub(super) async fn start_control_plane(&mut self) -> Result<()> {
+        let host = self.host(0)?.pid();
+        ip(
+            host,
+            &["addr", "add", &format!("{ASIDE}/24"), "dev", "eth0"],
+        )?;
         self.start_etcd()?;
-        self.start_apiserver()?;
-        self.await_apiserver().await?;
+        self.start_api_server().await?;
         for name in ["kube-controller-manager", "kube-scheduler"] {
             let identity = Identity::new(&format!("system:{name}"), &[]);
             let kubeconfig = self.kubeconfig(name, &identity)?;
@@ -49,7 +58,36 @@ impl Cluster {
         self.begin("etcd", etcd)
     }
 
-    fn start_apiserver(&mut self) -> Result<()> {
+    /// Starts the API server, also again, and waits until it answers.
+    ///
+    /// # Errors
+    /// If it doesn't, with the end of its log.
+    pub async fn start_api_server(&self) -> Result<()> {
+        let command = self.apiserver()?;
+        let process = self.host(0)?.run("kube-apiserver", command)?;
+        self.keep_api_server(Some(process));
+        self.await_apiserver().await
+    }
+
+    /// Kills the API server, as a crash would. etcd goes on.
+    pub fn kill_api_server(&self) {
+        self.keep_api_server(None);
+    }
+
+    fn keep_api_server(&self, process: Option<Process>) {
+        let mut kept = self
+            .apiserver
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *kept = process;
+    }
+
+    /// What the API server wrote down of what it was asked, since its first start.
+    pub fn audit_log(&self) -> PathBuf {
+        self.dir().join("audit.log")
+    }
+
+    fn apiserver(&self) -> Result<Command> {
         let admins = Identity::new("apiserver-kubelet", &["system:masters"]);
         self.kubeconfig("apiserver-kubelet", &admins)?;
         let mut server = self.on_first("kube-apiserver")?;
@@ -76,7 +114,11 @@ impl Cluster {
         ] {
             server.arg(flag).arg(self.pki.path(file));
         }
-        self.begin("kube-apiserver", server)
+        let policy = self.dir().join("audit.yaml");
+        std::fs::write(&policy, AUDIT)?;
+        server.arg("--audit-policy-file").arg(policy);
+        server.arg("--audit-log-path").arg(self.audit_log());
+        Ok(server)
     }
 
     async fn await_apiserver(&self) -> Result<()> {

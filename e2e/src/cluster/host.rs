@@ -91,6 +91,11 @@ impl Host {
         &self.dir
     }
 
+    /// What its Wasm nodes have for a `~/.config`.
+    pub(super) fn config(&self) -> PathBuf {
+        self.dir.join("config")
+    }
+
     /// Its init, as this process numbers it.
     pub fn pid(&self) -> u32 {
         self.init

@@ -13,11 +13,14 @@ mod host;
 mod images;
 pub mod init;
 mod node;
+mod outage;
 mod registry;
+mod way;
 mod within;
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -30,13 +33,19 @@ use crate::programs::Programs;
 use fabric::Fabric;
 pub use host::Host;
 use images::Images;
-pub use node::WasmNode;
+pub use node::{NodePlan, WasmNode};
+pub use outage::Cut;
+pub use registry::push_module_to;
+use way::Way;
 
 /// How long anything may take to become ready on a machine that is busy.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// The network of the hosts: the nth has 172.30.0.n.
 const FIRST_HOST: &str = "172.30.0.1";
+
+/// Another address of the API server, which can be cut off without any kubelet's noticing.
+const ASIDE: &str = "172.30.0.100";
 
 /// Programs of Debian's packages that hosts need.
 const TOOLS: [&str; 8] = [
@@ -54,7 +63,9 @@ const TOOLS: [&str; 8] = [
 /// this process.
 pub struct Cluster {
     // Declared, and so dropped, in this order: who talks, the hosts, their network, and the folder of all.
+    way: Option<Way>,
     processes: Vec<Process>,
+    apiserver: Mutex<Option<Process>>,
     hosts: Vec<Host>,
     fabric: Fabric,
     pki: Pki,
@@ -90,10 +101,15 @@ impl Cluster {
         let programs = Programs::find()?;
         let folder = Folder::new()?;
         let images = Images::build(&programs, folder.path())?;
-        let pki = Pki::with_addresses(&folder.path().join("pki"), &[FIRST_HOST, "10.96.0.1"])?;
+        let pki = Pki::with_addresses(
+            &folder.path().join("pki"),
+            &[FIRST_HOST, ASIDE, "10.96.0.1"],
+        )?;
         let fabric = Fabric::new(folder.path()).await?;
         let mut cluster = Cluster {
+            way: None,
             processes: Vec::new(),
+            apiserver: Mutex::new(None),
             hosts: Vec::new(),
             fabric,
             pki,
@@ -104,6 +120,7 @@ impl Cluster {
         for number in 0..hosts {
             cluster.add_host(number).await?;
         }
+        cluster.way = Some(Way::open(cluster.host(0)?.pid())?);
         cluster.start_control_plane().await?;
         for number in 0..hosts {
             cluster.start_kubelet(number).await?;
@@ -180,6 +197,16 @@ impl Cluster {
             return Ok(known);
         }
         self.kubeconfig("admin", &Identity::admin())
+    }
+
+    /// The kubeconfig of one who may do everything, for programs outside the hosts' network.
+    ///
+    /// # Errors
+    /// If it can't be written.
+    pub fn outer_kubeconfig(&self) -> Result<PathBuf> {
+        let way = self.way.as_ref().context("there is no way in yet")?;
+        self.pki
+            .kubeconfig("outer", &Identity::admin(), &way.server())
     }
 
     /// Does `work` with a client of one who may do everything, on a thread in the first host's network: nobody else
