@@ -53,7 +53,7 @@ impl NodeProcess {
     ) -> Result<NodeProcess> {
         let kubeconfig = plane.node_kubeconfig(name)?;
         let identity = ["--kubeconfig".into(), kubeconfig.into()];
-        NodeProcess::start_as(plane, binary, name, identity, arguments)
+        NodeProcess::start_as(plane, (binary, name), identity, arguments, environment)
     }
 
     /// As [`NodeProcess::start`], with a bootstrap kubeconfig in place of an identity.
@@ -68,15 +68,15 @@ impl NodeProcess {
         arguments: &[&str],
     ) -> Result<NodeProcess> {
         let identity = ["--bootstrap-kubeconfig".into(), kubeconfig.into()];
-        NodeProcess::start_as(plane, binary, name, identity, arguments)
+        NodeProcess::start_as(plane, (binary, name), identity, arguments, &[])
     }
 
     fn start_as(
         plane: &ControlPlane,
-        binary: &Path,
-        name: &str,
+        (binary, name): (&Path, &str),
         identity: [OsString; 2],
         arguments: &[&str],
+        environment: &[(OsString, OsString)],
     ) -> Result<NodeProcess> {
         let root = plane.dir().join("nodes").join(name);
         std::fs::create_dir_all(&root)?;
