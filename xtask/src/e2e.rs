@@ -5,15 +5,19 @@ use anyhow::Result;
 use crate::context::Context;
 use crate::{guests, process, setup};
 
-/// The suites that need a cluster or a control plane.
+/// The suites that need a control plane, or a registry.
 const SUITES: [&str; 6] = [
     "cluster",
     "binary",
     "kubelet",
     "transitions",
     "images",
-    "hosts",
+    "identity",
 ];
+
+/// The suite of whole clusters. Its tests wait more than they work: many may run side by side.
+const HOSTS: &str = "hosts";
+const BESIDE: &str = "--test-threads=8";
 
 /// Tests in real clusters.
 #[derive(Debug, clap::Args)]
@@ -24,8 +28,19 @@ pub(crate) struct Arguments {
     /// Instead of tests: a cluster of two hosts with a Wasm node each, and a shell in it
     #[arg(long)]
     shell: bool,
+    /// Only the tests of whole clusters, in the cluster of $KUBECONFIG, where Wasm nodes are Ready. Their images are
+    /// pushed to $CORACLE_E2E_REGISTRY [default: 127.0.0.1:5000], from where its nodes have to have them
+    #[arg(long, value_enum, conflicts_with = "shell")]
+    cluster: Option<Which>,
     /// Only tests whose name contains this
     filter: Option<String>,
+}
+
+/// A cluster that is there already.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Which {
+    /// That of the kubeconfig
+    Current,
 }
 
 /// Builds the programs of clusters.
@@ -60,13 +75,31 @@ pub(crate) fn run(context: &mut Context, arguments: &Arguments) -> Result<()> {
         return process::run(&mut shell, "see the message above");
     }
     context.say("tests in real clusters");
+    if arguments.cluster.is_some() {
+        return tests(context, arguments, &[HOSTS], Some(BESIDE));
+    }
+    // All are run, whatever becomes of the first.
+    let others = tests(context, arguments, &SUITES, None);
+    tests(context, arguments, &[HOSTS], Some(BESIDE)).and(others)
+}
+
+fn tests(
+    context: &Context,
+    arguments: &Arguments,
+    suites: &[&str],
+    threads: Option<&str>,
+) -> Result<()> {
     let mut words = vec!["test", "--workspace", "--no-fail-fast"];
-    words.extend(SUITES.iter().flat_map(|suite| ["--test", suite]));
+    words.extend(suites.iter().flat_map(|suite| ["--test", suite]));
     words.extend(arguments.filter.as_deref());
+    words.extend(threads.iter().flat_map(|threads| ["--", threads]));
     let mut tests = context.cargo(&words);
-    tests.env("CORACLE", coracle);
+    tests.env("CORACLE", context.target().join("debug/coracle"));
     if arguments.keep {
         tests.env("CORACLE_E2E_KEEP", "1");
+    }
+    if arguments.cluster.is_some() {
+        tests.env("CORACLE_E2E_CLUSTER", "current");
     }
     process::run(&mut tests, "mend the tests that failed above")
 }
