@@ -5,18 +5,22 @@
 
 mod bare;
 mod bare_http;
+mod checkpoint;
 mod density;
 mod echo;
 mod flood;
 mod host;
 mod http;
 mod layer;
+mod node;
+mod probes;
 mod pull;
 mod quota;
 mod run;
 mod serve;
 mod simulator;
 mod start;
+mod worker;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -52,8 +56,17 @@ enum Command {
     Quota(quota::Args),
     /// Requests a second of a server, beside the bare engine with a pool
     Http(http::Args),
+    /// What a start waits for its checkpoints, beside plain writes of the same bytes
+    Checkpoint(checkpoint::Args),
+    /// Memory and CPU time of the agent's workers at rest
+    Worker(worker::Args),
+    /// CPU time of a node full of probes, beside that of their requests alone
+    Probes(probes::Args),
     /// Histories of simulated nodes a second
     Simulator(simulator::Args),
+    /// Answer probes, on a port that it says
+    #[command(hide = true)]
+    Answer,
     /// Pull or unpack once, and say the peak of memory
     #[command(hide = true)]
     PullOnce(pull::OnceArgs),
@@ -85,6 +98,9 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
             http::measure(&http::Args::default())?;
             flood::measure(&flood::Args::default())?;
             quota::measure(&quota::Args::default())?;
+            checkpoint::measure(&checkpoint::Args::default())?;
+            worker::measure(&worker::Args::default())?;
+            probes::measure(&probes::Args::default())?;
             simulator::measure(&simulator::Args::default())?;
             pull::measure(&pull::Args::default())?;
         }
@@ -97,6 +113,10 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Pull(args) => pull::measure(&args)?,
         Command::PullOnce(args) => pull::process(&args)?,
         Command::Http(args) => http::measure(&args)?,
+        Command::Checkpoint(args) => checkpoint::measure(&args)?,
+        Command::Worker(args) => worker::measure(&args)?,
+        Command::Probes(args) => probes::measure(&args)?,
+        Command::Answer => probes::answer()?,
         Command::Simulator(args) => simulator::measure(&args)?,
         Command::BareRun { code } => return bare::process(&code),
     }

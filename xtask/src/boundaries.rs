@@ -114,9 +114,10 @@ const RULES: &[Rule] = &[
     },
     Rule {
         name: "bench",
-        may_know: &["guests", "image", "lifecycle", "measure", "runtime", "simulator", "wasi-host"],
+        // The agent over ports of its own: what a worker takes can't be told from the rest of a node.
+        may_know: &["agent", "guests", "image", "lifecycle", "measure", "probe", "runtime", "simulator", "wasi-host"],
         must_not_reach: &[KUBERNETES[0], KUBERNETES[1]],
-        reason: "it measures engines, pulls and pure functions; whole nodes are measured through the binary",
+        reason: "it measures engines, pulls, pure functions and the agent alone; whole nodes are measured through the binary",
     },
     Rule {
         name: "measure",

@@ -59,6 +59,22 @@ pub fn cpu_time(pid: u32) -> anyhow::Result<Duration> {
     Ok(Duration::from_millis(milliseconds))
 }
 
+/// CPU time of this process, as fine as the clock.
+pub fn cpu() -> anyhow::Result<Duration> {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Ok(Duration::new(
+        time.tv_sec.try_into()?,
+        time.tv_nsec.try_into()?,
+    ))
+}
+
+/// Bytes of the main heap that are in use. What other threads have allocated may be in other heaps.
+pub fn heap() -> u64 {
+    // SAFETY: it only reads the allocator's own counts, under its locks.
+    let info = unsafe { libc::mallinfo2() };
+    (info.uordblks + info.hblkhd) as u64
+}
+
 fn proc(pid: u32, file: &str) -> PathBuf {
     PathBuf::from(format!("/proc/{pid}/{file}"))
 }
