@@ -37,13 +37,17 @@ impl Scene {
     async fn set(name: &'static str) -> Scene {
         let plane = ControlPlane::shared().await.unwrap();
         let bootstrap = plane.signer().await.unwrap();
+        Scene::with(plane, name, &bootstrap)
+    }
+
+    fn with(plane: Guard, name: &'static str, bootstrap: &Path) -> Scene {
         let config = plane.dir().join(format!("{name}.yaml"));
         let text = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\nserverTLSBootstrap: true\n";
         std::fs::write(&config, text).unwrap();
         let config = config.display().to_string();
         let arguments = ["--node-ip", NODE_IP, "--config", &config];
         let binary = e2e::binary().unwrap();
-        let node = NodeProcess::bootstrap(&plane, &binary, name, &bootstrap, &arguments).unwrap();
+        let node = NodeProcess::bootstrap(&plane, &binary, name, bootstrap, &arguments).unwrap();
         Scene { plane, node, name }
     }
 
@@ -141,6 +145,43 @@ async fn a_bootstrap_token_becomes_an_identity_that_is_renewed_while_the_node_wo
     scene.ready().await;
     let delete = ["delete", "pod", "boot-node", "--force"];
     scene.plane.kubectl(&delete).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_bootstrap_script_prints_joins_a_node_and_does_nothing_else() {
+    let plane = ControlPlane::shared().await.unwrap();
+    plane.signer().await.unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/bootstrap.sh");
+    let kubectl = plane.programs().path("kubectl");
+    let path = std::env::var("PATH").unwrap();
+    let path = format!("{}:{path}", kubectl.parent().unwrap().display());
+    let run = |kubeconfig: &Path| {
+        let mut script = Command::new(&script);
+        script.env("PATH", &path).env("KUBECONFIG", kubeconfig);
+        script.stdin(Stdio::null()).output().unwrap()
+    };
+    let printed = run(plane.admin_kubeconfig());
+    let said = String::from_utf8(printed.stderr).unwrap();
+    assert!(printed.status.success(), "{said}");
+    let bootstrap = plane.dir().join("printed.kubeconfig");
+    std::fs::write(&bootstrap, printed.stdout).unwrap();
+    let scene = Scene::with(plane, "printed-node", &bootstrap);
+    scene.ready().await;
+
+    let mut list = Command::new(&kubectl);
+    list.args(["get", "nodes", "--kubeconfig"]).arg(&bootstrap);
+    let list = list.output().unwrap();
+    let said = String::from_utf8(list.stderr).unwrap();
+    assert!(
+        !list.status.success() && said.contains("coracle-bootstrap"),
+        "{said}"
+    );
+    let nowhere = run(Path::new("/nowhere"));
+    let said = String::from_utf8(nowhere.stderr).unwrap();
+    assert!(
+        !nowhere.status.success() && said.contains("no current context"),
+        "{said}"
+    );
 }
 
 /// What `coracle node --check` says, and whether it found nothing wrong. The root folder stands in the environment, so

@@ -55,7 +55,8 @@ impl Cluster {
             client,
         ]);
         etcd.args(["--listen-peer-urls", peer]);
-        self.begin("etcd", etcd)
+        self.etcd = Some(self.host(0)?.run("etcd", etcd)?);
+        Ok(())
     }
 
     /// Starts the API server, also again, and waits until it answers.

@@ -34,7 +34,7 @@ use fabric::Fabric;
 pub use host::Host;
 use images::Images;
 pub use node::{NodePlan, WasmNode};
-pub use outage::Cut;
+pub use outage::{Cut, Paused};
 pub use registry::push_module_to;
 use way::Way;
 
@@ -65,6 +65,7 @@ pub struct Cluster {
     // Declared, and so dropped, in this order: who talks, the hosts, their network, and the folder of all.
     way: Option<Way>,
     processes: Vec<Process>,
+    etcd: Option<Process>,
     apiserver: Mutex<Option<Process>>,
     hosts: Vec<Host>,
     fabric: Fabric,
@@ -109,6 +110,7 @@ impl Cluster {
         let mut cluster = Cluster {
             way: None,
             processes: Vec::new(),
+            etcd: None,
             apiserver: Mutex::new(None),
             hosts: Vec::new(),
             fabric,

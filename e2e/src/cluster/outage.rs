@@ -1,10 +1,13 @@
-//! The network between a node and the API server, cut: what goes one way or the other is lost without a word.
+//! The network between a node and the API server, cut: what goes one way or the other is lost without a word. And an
+//! etcd that hangs, so that the API server answers nobody.
 
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
 
 use super::{ASIDE, Cluster, Host};
+use crate::child::Process;
 
 /// An nftables table of a host's own network.
 const TABLE: &str = "coracle_e2e_cut";
@@ -36,6 +39,31 @@ impl Cluster {
             nft(host, &rules)?;
         }
         Ok(cut)
+    }
+}
+
+/// An etcd that hangs until this is dropped.
+pub struct Paused<'a> {
+    etcd: &'a Process,
+}
+
+impl Cluster {
+    /// Stops etcd as it is: it neither answers nor ends.
+    ///
+    /// # Errors
+    /// If it has ended.
+    pub fn pause_etcd(&self) -> Result<Paused<'_>> {
+        let etcd = self.etcd.as_ref().context("there is no etcd")?;
+        etcd.signal_group(Signal::STOP)?;
+        Ok(Paused { etcd })
+    }
+}
+
+impl Drop for Paused<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.etcd.signal_group(Signal::CONT) {
+            eprintln!("etcd stays stopped: {error:#}");
+        }
     }
 }
 

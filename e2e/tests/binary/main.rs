@@ -8,6 +8,7 @@
 )]
 
 mod agents;
+mod clock;
 mod pods;
 mod scene;
 mod statics;

@@ -1,5 +1,6 @@
 //! A node of the real binary, with an API server, a registry and an image.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -38,7 +39,7 @@ pub(crate) struct Scene {
     pub(crate) name: &'static str,
     pub(crate) plane: Guard,
     pub(crate) node: NodeProcess,
-    _registry: Arc<Registry>,
+    registry: Arc<Registry>,
     pub(crate) image: String,
 }
 
@@ -49,20 +50,45 @@ impl Scene {
 
     /// With arguments for the node.
     pub(crate) async fn set_with(name: &'static str, module: &Path, arguments: &[&str]) -> Scene {
+        Scene::make(name, module, arguments, &[]).await
+    }
+
+    /// With variables in the node's environment.
+    pub(crate) async fn set_in(
+        name: &'static str,
+        module: &Path,
+        environment: &[(OsString, OsString)],
+    ) -> Scene {
+        Scene::make(name, module, &[], environment).await
+    }
+
+    async fn make(
+        name: &'static str,
+        module: &Path,
+        arguments: &[&str],
+        environment: &[(OsString, OsString)],
+    ) -> Scene {
         let plane = ControlPlane::shared().await.unwrap();
         let registry = registry().await;
         let image = registry.push_module(&format!("{name}:1"), module).unwrap();
         plane.namespace(name).await.unwrap();
-        let node = start(&plane, name, arguments);
+        let arguments = [&["--node-ip", NODE_IP], arguments].concat();
+        let binary = e2e::binary().unwrap();
+        let node = NodeProcess::start_in(&plane, &binary, name, &arguments, environment).unwrap();
         let scene = Scene {
             name,
             plane,
             node,
-            _registry: registry,
+            registry,
             image,
         };
         scene.ready().await;
         scene
+    }
+
+    /// Another image of this scene's.
+    pub(crate) fn push(&self, name: &str, module: &Path) -> String {
+        self.registry.push_module(name, module).unwrap()
     }
 
     pub(crate) async fn ready(&self) {
@@ -82,6 +108,11 @@ impl Scene {
 
     /// A pod that is bound to the node, as the scheduler would have done.
     pub(crate) async fn apply(&self, pod: &str, restart: &str, args: &[&str]) {
+        self.apply_image(pod, restart, &self.image, args).await;
+    }
+
+    /// As [`Scene::apply`], of another image.
+    pub(crate) async fn apply_image(&self, pod: &str, restart: &str, image: &str, args: &[&str]) {
         let manifest = serde_json::json!({
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {"name": pod, "namespace": self.name},
@@ -91,7 +122,7 @@ impl Scene {
                 "automountServiceAccountToken": false,
                 "terminationGracePeriodSeconds": 5,
                 "tolerations": [{"key": "kubernetes.io/arch", "operator": "Equal", "value": "wasm32-wasi", "effect": "NoSchedule"}],
-                "containers": [{"name": "main", "image": self.image, "args": args,
+                "containers": [{"name": "main", "image": image, "args": args,
                     "resources": {"limits": {"memory": "64Mi", "cpu": "500m"}}}],
             },
         });
@@ -136,11 +167,6 @@ impl Scene {
             .join(format!("main/{run}.log"));
         std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
     }
-}
-
-pub(crate) fn start(plane: &ControlPlane, name: &str, arguments: &[&str]) -> NodeProcess {
-    let arguments = [&["--node-ip", NODE_IP], arguments].concat();
-    NodeProcess::start(plane, &e2e::binary().unwrap(), name, &arguments).unwrap()
 }
 
 pub(crate) fn state(pod: &Pod) -> ContainerState {

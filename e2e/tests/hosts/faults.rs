@@ -56,11 +56,8 @@ async fn a_killed_agent_comes_back_and_adopts_its_guests() {
     assert_eq!(run(&after).1, 0, "{}", space.blame(&node));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_api_server_that_is_killed_stops_nothing_that_runs() {
-    let Some(space) = Space::alone("apiserver").await else {
-        return;
-    };
+/// A pod that stays, and one that ends in four seconds, both begun.
+async fn before(space: &Space) -> Pod {
     let images = &space.scene.images;
     space
         .create::<Pod>(pod("stays", &spec(&images.sleeper, &[])))
@@ -68,21 +65,47 @@ async fn an_api_server_that_is_killed_stops_nothing_that_runs() {
     let time = images.sleeping(Duration::from_secs(4));
     let ends = once(&images.sleeper, &[&time]);
     space.create::<Pod>(pod("ends", &ends)).await;
-    let before = space.phase("stays", "Running").await;
     let begun = |pod: Option<&Pod>| pod.is_some_and(|pod| phase(pod) != "Pending");
     space.until("ends", "begun", begun).await;
-    let cluster = space.cluster();
-    cluster.kill_api_server();
-    // It ends while nobody can be told.
-    tokio::time::sleep(Duration::from_secs(6)).await;
-    cluster.start_api_server().await.unwrap();
+    space.phase("stays", "Running").await
+}
+
+/// What ended while nobody could be told is told, what stayed is the same run, and a new pod runs.
+async fn afterwards(space: &Space, before: &Pod) {
     space.phase("ends", "Succeeded").await;
     let after = space.phase("stays", "Running").await;
-    assert_eq!(run(&after), run(&before));
-    space
-        .create::<Pod>(pod("after", &spec(&images.sleeper, &[])))
-        .await;
+    assert_eq!(run(&after), run(before));
+    let sleeper = spec(&space.scene.images.sleeper, &[]);
+    space.create::<Pod>(pod("after", &sleeper)).await;
     space.phase("after", "Running").await;
+}
+
+/// Longer than what ends by itself.
+const AWAY: Duration = Duration::from_secs(6);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_server_that_is_killed_stops_nothing_that_runs() {
+    let Some(space) = Space::alone("apiserver").await else {
+        return;
+    };
+    let known = before(&space).await;
+    let cluster = space.cluster();
+    cluster.kill_api_server();
+    tokio::time::sleep(AWAY).await;
+    cluster.start_api_server().await.unwrap();
+    afterwards(&space, &known).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_etcd_that_hangs_stops_nothing_that_runs() {
+    let Some(space) = Space::alone("etcd").await else {
+        return;
+    };
+    let known = before(&space).await;
+    let paused = space.cluster().pause_etcd().unwrap();
+    tokio::time::sleep(AWAY).await;
+    drop(paused);
+    afterwards(&space, &known).await;
 }
 
 /// A node whose way to the API server can be cut without any other's noticing.
