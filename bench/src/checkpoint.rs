@@ -149,7 +149,7 @@ async fn start(agent: &agent::Agent, seen: &Seen, number: u32) -> anyhow::Result
     let pod = node::pod(number, None)?;
     let begin = Instant::now();
     agent.apply(pod)?;
-    seen.until_started(usize::try_from(number)? + 1).await;
+    seen.until_started(usize::try_from(number)? + 1).await?;
     let end = seen.last_start().context("nothing was started")?;
     Ok(end.saturating_duration_since(begin))
 }

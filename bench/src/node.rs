@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use agent::{Agent, Boundless, Checkpoints, Config, Guest, Hands, Outlet, Ports, TokioClock};
+use anyhow::Context as _;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
@@ -16,6 +17,8 @@ use tokio::sync::Notify;
 
 /// The address of each pod.
 const ADDRESS: [u8; 4] = [127, 0, 0, 1];
+/// So long after the last start no other comes.
+const STUCK: Duration = Duration::from_secs(60);
 /// How long a probe may take: the machine may be busy with others.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -50,13 +53,19 @@ impl Seen {
     }
 
     /// Returns once so many guests were started.
-    pub(crate) async fn until_started(&self, count: usize) {
+    ///
+    /// # Errors
+    /// If none is started for a minute.
+    pub(crate) async fn until_started(&self, count: usize) -> anyhow::Result<()> {
         loop {
             let changed = self.changed.notified();
-            if self.started.load(Ordering::Acquire) >= count {
-                return;
+            let started = self.started.load(Ordering::Acquire);
+            if started >= count {
+                return Ok(());
             }
-            changed.await;
+            tokio::time::timeout(STUCK, changed)
+                .await
+                .with_context(|| format!("{started} of {count} guests were started, then none"))?;
         }
     }
 }
@@ -92,13 +101,14 @@ impl Hands for Ready {
                 let outcome = probe::http(&get(port(&pod)), PATIENCE).await;
                 self.0.probed.fetch_add(1, Ordering::Relaxed);
                 let (outcome, message) = match outcome {
-                    probe::Outcome::Success(said) => (lifecycle::Outcome::Success, said),
-                    probe::Outcome::Warning(said) => (lifecycle::Outcome::Warning, said),
-                    probe::Outcome::Failure(said) => {
-                        self.0.failed.fetch_add(1, Ordering::Relaxed);
-                        (lifecycle::Outcome::Failure, said)
-                    }
+                    Ok(probe::Outcome::Success(said)) => (lifecycle::Outcome::Success, said),
+                    Ok(probe::Outcome::Warning(said)) => (lifecycle::Outcome::Warning, said),
+                    Ok(probe::Outcome::Failure(said)) => (lifecycle::Outcome::Failure, said),
+                    Err(broken) => (lifecycle::Outcome::Failure, broken.to_string()),
                 };
+                if outcome == lifecycle::Outcome::Failure {
+                    self.0.failed.fetch_add(1, Ordering::Relaxed);
+                }
                 Output::Probed { outcome, message }
             }
             _ => Output::Nothing,
@@ -174,8 +184,8 @@ pub(crate) async fn agent(
     Ok(agent)
 }
 
-/// Pod number `number` as an API server gives a Deployment's: with its token's volume and all
-/// defaults. With `probed` it is asked each ten seconds on that port whether it is ready.
+/// Pod number `number` as an API server gives a Deployment's: with all defaults, and a volume
+/// of the shape of its token's. With `probed` it is asked each ten seconds on that port whether it is ready.
 pub(crate) fn pod(number: u32, probed: Option<u16>) -> anyhow::Result<Pod> {
     let port = probed.unwrap_or(8080);
     let probe = probed.map(|port| {
@@ -203,7 +213,6 @@ pub(crate) fn pod(number: u32, probed: Option<u16>) -> anyhow::Result<Pod> {
                 {{"key":"node.kubernetes.io/unreachable","operator":"Exists","effect":"NoExecute",
                     "tolerationSeconds":300}}],
             "volumes":[{{"name":"kube-api-access-x7k2p","projected":{{"defaultMode":420,"sources":[
-                {{"serviceAccountToken":{{"expirationSeconds":3607,"path":"token"}}}},
                 {{"configMap":{{"name":"kube-root-ca.crt",
                     "items":[{{"key":"ca.crt","path":"ca.crt"}}]}}}},
                 {{"downwardAPI":{{"items":[{{"path":"namespace","fieldRef":{{"apiVersion":"v1",

@@ -99,7 +99,7 @@ async fn probed(args: &Args, port: u16) -> anyhow::Result<Cost> {
             number += 1;
         }
     }
-    seen.until_started(usize::try_from(args.probes)?).await;
+    seen.until_started(usize::try_from(args.probes)?).await?;
     // The first probe of each makes it ready, which is told; the next ones tell nothing.
     tokio::time::sleep(Duration::from_secs(PERIOD.into())).await;
     let before = (seen.probed.load(Ordering::Relaxed), cpu()?);
@@ -132,19 +132,19 @@ async fn bare(args: &Args, port: u16) -> anyhow::Result<Cost> {
                 requests += 1;
             }
             while let Some(done) = running.try_join_next() {
-                answered(done?)?;
+                answered(&done?)?;
             }
         }
     }
     while let Some(done) = running.join_next().await {
-        answered(done?)?;
+        answered(&done?)?;
     }
     let cpu = cpu()?.saturating_sub(before);
     Ok(Cost { requests, cpu })
 }
 
-fn answered(outcome: probe::Outcome) -> anyhow::Result<()> {
-    let well = matches!(outcome, probe::Outcome::Success(_));
+fn answered<E: std::fmt::Debug>(outcome: &Result<probe::Outcome, E>) -> anyhow::Result<()> {
+    let well = matches!(outcome, Ok(probe::Outcome::Success(_)));
     ensure!(well, "a request was not answered: {outcome:?}");
     Ok(())
 }

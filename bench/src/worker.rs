@@ -57,7 +57,7 @@ async fn at_rest(pods: u32) -> anyhow::Result<()> {
         // As they come from a watch: one after the other, and not all before the first is begun.
         tokio::task::yield_now().await;
     }
-    seen.until_started(usize::try_from(pods)?).await;
+    seen.until_started(usize::try_from(pods)?).await?;
     let mut published = 0;
     while seen.published.load(Ordering::Relaxed) > published {
         published = seen.published.load(Ordering::Relaxed);
