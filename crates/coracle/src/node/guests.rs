@@ -1,17 +1,18 @@
-//! Follows the guest host: tells the agent what runs and how guests end, and puts another in the
-//! place of one that died.
+//! Finds or starts the guest host and follows it: tells the agent what runs and how guests end, and
+//! puts another in the place of one that died.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use agent::{Agent, Clock};
 use cluster::Health;
-use runtime::{Host, Phase};
+use runtime::{Host, Phase, Remote};
 use tokio::sync::watch;
 
 use crate::dirs::Dirs;
 use crate::facts;
 use crate::hands::Hands;
+use crate::program;
 
 /// Between two tries to start a guest host.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -79,7 +80,7 @@ impl Guests {
 
     async fn another(&self) -> Arc<Host> {
         loop {
-            match super::guest_host(&self.dirs).await {
+            match guest_host(&self.dirs).await {
                 Ok(remote) => return Arc::new(Host::Remote(remote)),
                 Err(error) => {
                     let text = format!("no guest host can be started: {error:#}");
@@ -95,4 +96,14 @@ impl Guests {
         self.health
             .send_modify(|health| health.not_ready = not_ready);
     }
+}
+
+/// Adopts the guest host that lives in the root folder, or starts one.
+pub(super) async fn guest_host(dirs: &Dirs) -> anyhow::Result<Remote> {
+    let (exe, mut args) = program::child("guest-host");
+    // Who lists processes wants to know whose it is.
+    args.push(dirs.root().into());
+    let host = Remote::spawn_or_adopt(dirs.root(), &exe, &args).await?;
+    tracing::info!(pid = host.pid(), adopted = host.adopted(), "guest host");
+    Ok(host)
 }

@@ -7,8 +7,10 @@ mod describe;
 mod drain;
 mod guests;
 mod health;
+mod heart;
 pub(crate) mod identity;
 mod images;
+mod intake;
 mod known;
 mod object;
 mod policy;
@@ -19,18 +21,14 @@ mod supervisor;
 mod teller;
 mod volumes;
 
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use agent::{Agent, Config, Folder, Ports, TokioClock};
 use anyhow::Context;
-use cluster::publisher::Report;
-use cluster::{Access, Health, Mirrors, PodEvent, Publisher, Recorder, heartbeat, pods};
-use futures::StreamExt;
-use runtime::{Host, Remote};
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use cluster::{Health, Mirrors, Publisher, Recorder, heartbeat, pods};
+use runtime::Host;
+use tokio::sync::watch;
 
 use crate::cli::node::Args;
 use crate::dirs::Dirs;
@@ -43,11 +41,12 @@ use crate::program;
 use crate::progress::Reporter;
 use config::NodeConfig;
 use describe::Site;
-use guests::Guests;
+use guests::{Guests, guest_host};
 use health::Pulse;
 use identity::{ServingRotation, Waits};
+use intake::{Node, once_registered};
 use known::{Also, Known};
-use lifecycle::node::{Period, Policy};
+use lifecycle::node::Policy;
 use port::Bound;
 use statics::StaticPods;
 pub(crate) use statics::is_static;
@@ -82,19 +81,6 @@ pub(crate) fn run(args: Args) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-/// Everything that the node's loop listens to.
-struct Node {
-    agent: Arc<Agent>,
-    publisher: Publisher,
-    mirrors: Mirrors,
-    reports: mpsc::UnboundedReceiver<Report>,
-    volumes: Arc<Volumes>,
-    known: Arc<Known>,
-    pulse: Arc<Pulse>,
-    health: watch::Sender<Health>,
-    heard: watch::Receiver<heartbeat::State>,
-}
-
 async fn node(config: NodeConfig, dirs: Dirs) -> anyhow::Result<()> {
     let policy = policy::of(&config);
     let shutdown = policy::shutdown(&config);
@@ -120,13 +106,7 @@ async fn node(config: NodeConfig, dirs: Dirs) -> anyhow::Result<()> {
         tokio::spawn(rotation.follow());
     }
     let heard = state.subscribe();
-    heart(
-        access.clone(),
-        &site,
-        rhythm(&config),
-        health.subscribe(),
-        state,
-    )?;
+    heart::begin(access.clone(), &site, &config, health.subscribe(), state)?;
 
     let client = access
         .pods()
@@ -269,163 +249,4 @@ fn collect_code(hands: &Hands) {
         Ok(collected) => tracing::debug!(?collected, "old code"),
         Err(error) => tracing::warn!(%error, "old code stays"),
     });
-}
-
-/// Adopts the guest host that lives in the root folder, or starts one.
-async fn guest_host(dirs: &Dirs) -> anyhow::Result<Remote> {
-    let (exe, mut args) = program::child("guest-host");
-    // Who lists processes wants to know whose it is.
-    args.push(dirs.root().into());
-    let host = Remote::spawn_or_adopt(dirs.root(), &exe, &args).await?;
-    tracing::info!(pid = host.pid(), adopted = host.adopted(), "guest host");
-    Ok(host)
-}
-
-fn rhythm(config: &NodeConfig) -> heartbeat::Rhythm {
-    heartbeat::Rhythm {
-        lease_seconds: config.node_lease_duration_seconds,
-        update: config.node_status_update_frequency.0,
-        report: config.node_status_report_frequency.0,
-    }
-}
-
-/// The lease and the Node's status, on a thread that nothing else can keep busy.
-fn heart(
-    access: Access,
-    site: &Site,
-    rhythm: heartbeat::Rhythm,
-    health: watch::Receiver<Health>,
-    state: watch::Sender<heartbeat::State>,
-) -> anyhow::Result<()> {
-    let description = site.description.clone();
-    description.check()?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let beat = move || {
-        let Err(error) =
-            runtime.block_on(heartbeat::run(&access, description, rhythm, health, state));
-        tracing::error!(%error, "the heartbeat ended: no client can be made of the kubeconfig");
-    };
-    std::thread::Builder::new()
-        .name("heartbeat".to_owned())
-        .spawn(beat)?;
-    Ok(())
-}
-
-/// What is watched, from when the Node's lease is this agent's on: until then the pods are another's.
-fn once_registered(
-    mut heard: watch::Receiver<heartbeat::State>,
-    watched: impl futures::Stream<Item = PodEvent>,
-) -> impl futures::Stream<Item = PodEvent> {
-    let registered = async move {
-        let _heartbeat_ended = heard.wait_for(|state| state.renewed.is_some()).await;
-        watched
-    };
-    futures::stream::once(registered).flatten()
-}
-
-/// Done with the next of the two signals.
-async fn either(one: &mut Signal, other: &mut Signal) {
-    tokio::select! {
-        _ = one.recv() => {}
-        _ = other.recv() => {}
-    }
-}
-
-impl Node {
-    /// Takes in what the API server says, until a signal; then lets go of the guests, or ends them:
-    /// true if they have ended.
-    async fn work(
-        mut self,
-        watched: impl futures::Stream<Item = PodEvent>,
-        shutdown: Option<Vec<Period>>,
-    ) -> anyhow::Result<bool> {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut watched = std::pin::pin!(watched);
-        self.until(&mut watched, either(&mut terminate, &mut interrupt))
-            .await;
-        supervisor::stopping();
-        let Some(periods) = shutdown else {
-            tracing::info!("ending; the guests go on, and the next coracle node here adopts them");
-            return Ok(false);
-        };
-        tracing::info!("ending, and the pods with it; a second signal ends this at once");
-        let (health, mut heard) = (self.health.clone(), self.heard.clone());
-        let (agent, publisher) = (self.agent.clone(), self.publisher.clone());
-        let ended = async {
-            drain::not_ready(&health, &mut heard).await;
-            agent.shutdown(periods.clone());
-            drain::pods(agent.drained(), &periods).await;
-            drain::told(|| publisher.behind()).await;
-        };
-        let again = either(&mut terminate, &mut interrupt);
-        let first = async {
-            tokio::select! {
-                () = ended => {
-                    tracing::info!("the pods have ended");
-                    true
-                }
-                () = again => {
-                    tracing::warn!("ended at once: pods end with the next coracle node here");
-                    false
-                }
-            }
-        };
-        Ok(self.until(&mut watched, first).await)
-    }
-
-    /// Takes in what comes, until something is done.
-    async fn until<T>(
-        &mut self,
-        watched: &mut (impl futures::Stream<Item = PodEvent> + Unpin),
-        done: impl Future<Output = T>,
-    ) -> T {
-        let mut done = std::pin::pin!(done);
-        let mut turns = tokio::time::interval(health::TURN);
-        loop {
-            self.pulse.beat();
-            tokio::select! {
-                _ = turns.tick() => {}
-                output = &mut done => return output,
-                Some(event) = watched.next() => self.take(event),
-                Some(Report::Gone { uid }) = self.reports.recv() => self.gone(&uid),
-            }
-        }
-    }
-
-    fn take(&self, event: PodEvent) {
-        match event {
-            PodEvent::Applied(pod) => {
-                self.publisher.observe(&pod);
-                self.volumes.applied(&pod);
-                match self.agent.apply(Arc::clone(&pod)) {
-                    Ok(()) => self.known.applied(&pod),
-                    Err(error) => tracing::error!(%error, "a pod was not taken in"),
-                }
-            }
-            PodEvent::Deleted(pod) => {
-                let uid = pod.metadata.uid.as_deref().unwrap_or_default();
-                self.publisher.deleted(uid);
-                self.volumes.deleted(uid);
-                self.agent.gone(uid);
-            }
-            PodEvent::Mirror(pod) => self.mirrors.observe(&pod),
-            PodEvent::MirrorDeleted(pod) => {
-                let uid = pod.metadata.uid.as_deref().unwrap_or_default();
-                self.mirrors.deleted(uid);
-            }
-            PodEvent::Synced => {
-                self.mirrors.synced();
-                self.agent.sources_ready();
-            }
-        }
-    }
-
-    /// The API has no pod of this UID, be it a mirror or one to be run.
-    fn gone(&self, uid: &str) {
-        self.mirrors.deleted(uid);
-        self.agent.gone(uid);
-    }
 }
