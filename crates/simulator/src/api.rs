@@ -9,7 +9,8 @@ use k8s_openapi::api::core::v1::{Pod, PodCondition, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::chance::Chance;
-use crate::rules::{Broken, broken, counts};
+use crate::rules::{Broken, broken};
+use crate::telling::counts;
 use crate::validation;
 use crate::world::{Happening, World};
 

@@ -19,13 +19,16 @@ mod debugging;
 mod diagram;
 mod machine;
 mod node;
+mod ordering;
 mod pressure;
 mod probing;
 mod resizing;
+mod restarting;
 mod rules;
 mod scenario;
 mod sequences;
 mod shrink;
+mod telling;
 #[cfg(test)]
 mod tests;
 pub mod validation;
