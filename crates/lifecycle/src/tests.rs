@@ -63,6 +63,16 @@ impl World {
         }
     }
 
+    /// A pod of this spec that runs, its init container `i` done.
+    pub(super) fn running(spec: &str) -> World {
+        let mut world = World::new(spec);
+        world.settle();
+        world.exit("i", 0, 0);
+        world.settle();
+        assert_eq!(world.phase(), "Running");
+        world
+    }
+
     /// One step: what it asks for is marked in flight, what it forgets is dropped.
     pub(super) fn step(&mut self) -> Vec<Action> {
         let step = step(&self.pod, &self.memory, &self.observed, self.now);

@@ -16,19 +16,9 @@ impl World {
 
 const DEBUGGER: &str = r#"{"name":"d","image":"d:1","targetContainerName":"a","resources":{}}"#;
 
-/// A pod whose main container runs.
-fn world() -> World {
-    let mut world = World::new(POD);
-    world.settle();
-    world.exit("i", 0, 0);
-    world.settle();
-    assert_eq!(world.phase(), "Running");
-    world
-}
-
 #[test]
 fn one_that_is_added_runs_once_and_changes_nothing_else() {
-    let mut world = world();
+    let mut world = World::running(POD);
     let before = world.last.status.clone();
     world.debug(DEBUGGER);
     world.step();
@@ -65,7 +55,7 @@ fn one_starts_while_an_init_container_does_not_end() {
 
 #[test]
 fn one_that_runs_holds_no_pod_up_and_ends_with_it() {
-    let mut world = world();
+    let mut world = World::running(POD);
     world.pod.spec.as_mut().unwrap().restart_policy = Some("Never".to_owned());
     world.debug(DEBUGGER);
     world.settle();
@@ -82,7 +72,7 @@ fn one_that_runs_holds_no_pod_up_and_ends_with_it() {
 
 #[test]
 fn one_that_could_not_be_had_is_tried_again_and_one_that_may_not_is_not() {
-    let mut world = world();
+    let mut world = World::running(POD);
     world.debug(DEBUGGER);
     world.settle_but(|kind| kind == Kind::Pull);
     world.fail(
@@ -105,7 +95,7 @@ fn one_that_could_not_be_had_is_tried_again_and_one_that_may_not_is_not() {
 
 #[test]
 fn a_node_that_lost_its_memory_takes_up_what_runs() {
-    let mut world = world();
+    let mut world = World::running(POD);
     world.debug(DEBUGGER);
     world.settle();
     world.pod.status = Some(world.last.status.clone());

@@ -8,18 +8,9 @@ const POD: &str = r#"{"restartPolicy":"Never",
         {"action":"RestartAllContainers","exitCodes":{"operator":"In","values":[42]}}]},
         {"name":"b","image":"b","lifecycle":{"preStop":{"exec":{"command":["x"]}}}}]}"#;
 
-fn world() -> World {
-    let mut world = World::new(POD);
-    world.settle();
-    world.exit("i", 0, 0);
-    world.settle();
-    assert_eq!(world.phase(), "Running");
-    world
-}
-
 #[test]
 fn every_container_begins_anew_in_its_order() {
-    let mut world = world();
+    let mut world = World::running(POD);
     assert_eq!(world.condition("AllContainersRestarting").0, "False");
     let made = world.memory.ips.clone();
     world.exit("a", 0, 42);
@@ -76,7 +67,7 @@ fn every_container_begins_anew_in_its_order() {
 
 #[test]
 fn another_code_is_of_no_rule() {
-    let mut world = world();
+    let mut world = World::running(POD);
     world.exit("a", 0, 41);
     world.settle();
     assert_eq!(world.state("a"), "terminated 41 Error");
@@ -85,7 +76,7 @@ fn another_code_is_of_no_rule() {
 
 #[test]
 fn a_pod_that_ends_meanwhile_ends() {
-    let mut world = world();
+    let mut world = World::running(POD);
     world.exit("a", 0, 42);
     world.step();
     world.observed.gone = true;
@@ -96,7 +87,7 @@ fn a_pod_that_ends_meanwhile_ends() {
 
 #[test]
 fn the_last_container_to_end_may_restart_all() {
-    let mut world = world();
+    let mut world = World::running(POD);
     world.exit("b", 0, 0);
     world.settle();
     world.exit("a", 0, 42);
