@@ -15,25 +15,15 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use common::images::{Layout, Tar, saying, says};
+use common::place::Place;
 use common::{CORACLE, Ended, Root, Running, built, files};
 use guests::Guest;
 use serde_json::json;
 
-/// A root of this test's own, and a folder beside it.
-struct Place(tempfile::TempDir);
-
 impl Place {
-    fn new() -> Place {
-        Place(tempfile::tempdir().unwrap())
-    }
-
-    fn root(&self) -> Root {
-        Root(self.0.path().join("root"))
-    }
-
     /// Puts a file there; gives its path.
     fn file(&self, name: &str, bytes: impl AsRef<[u8]>) -> String {
-        let path = self.0.path().join(name);
+        let path = self.path(name);
         std::fs::write(&path, bytes).unwrap();
         path.display().to_string()
     }
@@ -52,8 +42,7 @@ impl Place {
 
     /// Imports and runs an image.
     fn image(&self, layout: &Layout) -> Ended {
-        self.root()
-            .run([layout.write(&self.0.path().join("layout"))])
+        self.root().run([layout.write(&self.path("layout"))])
     }
 
     #[track_caller]
@@ -149,8 +138,8 @@ fn an_image_of_linux_programs_is_refused_by_its_entrypoint() {
 fn bytes_that_do_not_match_their_digest_are_refused() {
     let place = Place::new();
     let layout = Layout::new([Tar::saying("x")]);
-    let name = layout.write(&place.0.path().join("layout"));
-    for blob in files(&place.0.path().join("layout/blobs")) {
+    let name = layout.write(&place.path("layout"));
+    for blob in files(&place.path("layout/blobs")) {
         let whole = std::fs::read(&blob).unwrap();
         let mut spoilt = whole.clone();
         *spoilt.last_mut().unwrap() ^= 1;
@@ -227,7 +216,7 @@ fn links_out_of_the_root_lead_back_into_it() {
     let args = json!({"Entrypoint": ["/app.wasm", "/absolute", "/up", "/folder/planted"]});
     let ended = place.image(&Layout::new([below, above]).config(args));
     assert!(
-        !place.0.path().join("planted").exists(),
+        !place.path("planted").exists(),
         "written to the host: {ended:#?}"
     );
     assert_eq!(ended.code, Some(0), "{ended:#?}");
@@ -262,7 +251,7 @@ fn archives_that_are_none_are_refused() {
         .refuses(&["archive.tar", "not a tar archive"]);
     root.run([archive(&[0; 1024])])
         .refuses(&["archive.tar", "index.json"]);
-    let broken = place.0.path().join("broken");
+    let broken = place.path("broken");
     let name = Layout::new([Tar::saying("x")]).write(&broken);
     std::fs::write(broken.join("index.json"), "{").unwrap();
     root.run([&name]).refuses(&["index.json"]);
@@ -286,7 +275,7 @@ fn a_root_that_can_not_be_one_is_refused() {
     let file = place.file("file", "x");
     at(&file).refuses(&[&file]);
     for folder in ["images", "code"] {
-        let root = place.0.path().join(folder);
+        let root = place.path(folder);
         std::fs::create_dir(&root).unwrap();
         std::fs::write(root.join(folder), "in the way").unwrap();
         let named = root.join(folder).display().to_string();
@@ -328,7 +317,7 @@ fn many_on_one_root_all_succeed() {
     let place = Place::new();
     let root = place.root();
     let hello = place.file("hello.wat", says("all of us\n"));
-    let image = Layout::new([Tar::saying("the image\n")]).write(&place.0.path().join("layout"));
+    let image = Layout::new([Tar::saying("the image\n")]).write(&place.path("layout"));
     let all: Vec<(Running, &str)> = (0..20)
         .map(|number| match number % 2 {
             0 => (root.start([&hello]), "all of us\n"),
@@ -348,7 +337,7 @@ fn a_kill_at_any_moment_spoils_nothing() {
     let root = place.root();
     for number in 0..24_u64 {
         let text = format!("number {number}\n");
-        let dir = place.0.path().join(format!("layout-{number}"));
+        let dir = place.path(&format!("layout-{number}"));
         let image = Layout::new([Tar::saying(&text)]).write(&dir);
         let running = root.start([&image]);
         running.ends_within(Duration::from_millis(number * 13));
@@ -406,7 +395,7 @@ fn a_full_disk_is_told_at_every_write() {
         .flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes())
         .collect();
     let tar = Tar::saying("it fits\n").file("ballast", &ballast);
-    let image = Layout::new([tar]).write(&place.0.path().join("layout"));
+    let image = Layout::new([tar]).write(&place.path("layout"));
     let mut refused = 0;
     for kib in (4..).step_by(28) {
         assert!(kib < 4096, "it never fits");

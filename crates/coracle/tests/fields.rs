@@ -8,27 +8,12 @@
 
 mod common;
 
-use std::process::{Command, Stdio};
-
-use common::{CORACLE, Ended, Running, built};
+use common::built;
+use common::place::Place;
 use guests::Guest;
 use serde_json::Value;
 
-/// A folder with a root of its own.
-struct Place(tempfile::TempDir);
-
 impl Place {
-    fn coracle(&self, args: &[&str]) -> Ended {
-        let mut command = Command::new(CORACLE);
-        command
-            .args(args)
-            .current_dir(self.0.path())
-            .env_clear()
-            .env("CORACLE_ROOT", self.0.path().join("root"))
-            .stdin(Stdio::null());
-        Running::spawn(&mut command).end()
-    }
-
     /// Runs a pod of one container to its end, with these lines in its spec and its container; gives
     /// what it said, and the container's status.
     fn run(&self, guest: Guest, spec: &str, container: &str) -> Option<(String, Value)> {
@@ -38,7 +23,7 @@ impl Place {
              containers:\n  - name: main\n    image: 'file:{}'\n    {container}\n",
             guest.display()
         );
-        std::fs::write(self.0.path().join("pod.yaml"), text).unwrap();
+        self.write("pod.yaml", &text);
         self.coracle(&["play", "-q", "-d", "pod.yaml"])
             .is(0, "web\n", "");
         self.coracle(&["wait", "--timeout", "300s", "web"]);
@@ -52,10 +37,6 @@ impl Place {
     }
 }
 
-fn place() -> Place {
-    Place(tempfile::tempdir().unwrap())
-}
-
 fn ended(status: &Value) -> (i64, String) {
     let over = &status["state"]["terminated"];
     let message = over["message"].as_str().unwrap_or_default();
@@ -64,7 +45,7 @@ fn ended(status: &Value) -> (i64, String) {
 
 #[test]
 fn a_container_is_told_of_with_its_last_words() {
-    let place = place();
+    let place = Place::new();
     let run = |container: &str| {
         let (_, status) = place.run(Guest::RustTool, "", container)?;
         Some(ended(&status))
@@ -98,7 +79,7 @@ fn a_container_is_told_of_with_its_last_words() {
 
 #[test]
 fn a_trap_is_told_where_the_container_says_nothing() {
-    let Some((_, status)) = place().run(Guest::RustTrap, "", "args: [unreachable]") else {
+    let Some((_, status)) = Place::new().run(Guest::RustTrap, "", "args: [unreachable]") else {
         return;
     };
     let (code, message) = ended(&status);
@@ -107,7 +88,7 @@ fn a_trap_is_told_where_the_container_says_nothing() {
 
 #[test]
 fn a_pod_of_a_subdomain_has_a_domain() {
-    let place = place();
+    let place = Place::new();
     let files = "args: [cat, /etc/hostname, /etc/hosts]";
     let spec = "hostname: db\n  subdomain: data";
     let Some((said, _)) = place.run(Guest::RustTool, spec, files) else {
@@ -125,7 +106,7 @@ fn a_pod_of_a_subdomain_has_a_domain() {
 
 #[test]
 fn a_read_only_root_can_be_written_in_mounts_alone() {
-    let place = place();
+    let place = Place::new();
     let run = |path: &str| {
         let container = format!(
             "args: [write, {path}, '0', x]\n    securityContext: {{readOnlyRootFilesystem: true}}\n    \
@@ -147,7 +128,7 @@ fn a_read_only_root_can_be_written_in_mounts_alone() {
 
 #[test]
 fn a_runtime_class_is_called_as_its_handler() {
-    let place = place();
+    let place = Place::new();
     let class = "runtimeClassName: coracle";
     let Some((_, status)) = place.run(Guest::RustTool, class, "args: ['true']") else {
         return;
@@ -155,7 +136,7 @@ fn a_runtime_class_is_called_as_its_handler() {
     assert_eq!(ended(&status).0, 0);
     let text = "apiVersion: v1\nkind: Pod\nmetadata: {name: web}\nspec:\n  runtimeClassName: kata\n  \
                 containers: [{name: main, image: 'a:1'}]\n";
-    std::fs::write(place.0.path().join("kata.yaml"), text).unwrap();
+    place.write("kata.yaml", text);
     place.coracle(&["play", "kata.yaml"]).refuses(&[
         "kata.yaml:5:21: Pod web: spec.runtimeClassName: \"kata\" is no RuntimeClass",
         "use \"coracle\"",

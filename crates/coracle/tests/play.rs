@@ -8,56 +8,13 @@
 
 mod common;
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::Stdio;
 
-use common::{CORACLE, Ended, Running, built};
+use common::place::Place;
+use common::{Ended, Running, built};
 use guests::Guest;
 use rustix::process::Signal;
-use tempfile::TempDir;
-
-/// A folder with manifests and a root of its own.
-struct Place {
-    dir: TempDir,
-}
-
-impl Place {
-    fn new() -> Place {
-        Place {
-            dir: tempfile::tempdir().unwrap(),
-        }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn write(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.path(name);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(&path, text).unwrap();
-        path
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(CORACLE);
-        command
-            .args(args)
-            .current_dir(self.dir.path())
-            .env_clear()
-            .env("CORACLE_ROOT", self.path("root"))
-            .stdin(Stdio::null());
-        command
-    }
-
-    fn run(&self, args: &[&str]) -> Ended {
-        Running::spawn(&mut self.command(args)).end()
-    }
-
-    fn start(&self, args: &[&str]) -> Running {
-        Running::spawn(&mut self.command(args))
-    }
-}
 
 fn image(path: &Path) -> String {
     format!("file:{}", path.display())
@@ -124,7 +81,7 @@ fn a_pod_has_its_config_maps_and_secrets_as_variables_and_as_files() {
     let web = pod("web", &inspect, USES).replace("{name: web}", "{name: web, labels: {app: web}}");
     place.write("web.yaml", &web);
     place.write("objects.yaml", OBJECTS);
-    let ended = place.run(&["play", "-q", "web.yaml", "objects.yaml"]);
+    let ended = place.coracle(&["play", "-q", "web.yaml", "objects.yaml"]);
     assert_eq!(
         (ended.code, ended.stderr.as_str()),
         (Some(0), ""),
@@ -145,14 +102,14 @@ fn a_pod_has_its_config_maps_and_secrets_as_variables_and_as_files() {
     }
     assert!(!said.contains("NONE="), "{ended:#?}");
     // It is kept until it is removed: its name is taken.
-    let again = place.run(&["play", "-q", "web.yaml", "objects.yaml"]);
+    let again = place.coracle(&["play", "-q", "web.yaml", "objects.yaml"]);
     assert_eq!(again.code, Some(125), "{again:#?}");
     assert!(again.stderr.contains("web"), "{again:#?}");
-    let replaced = place.run(&["play", "-q", "--replace", "web.yaml", "objects.yaml"]);
+    let replaced = place.coracle(&["play", "-q", "--replace", "web.yaml", "objects.yaml"]);
     assert_eq!(replaced.code, Some(0), "{replaced:#?}");
-    let down = place.run(&["play", "--down", "web.yaml", "objects.yaml"]);
+    let down = place.coracle(&["play", "--down", "web.yaml", "objects.yaml"]);
     down.is(0, "web\n", "");
-    assert_eq!(place.run(&["ps", "-a", "-o", "name"]).stdout, "");
+    assert_eq!(place.coracle(&["ps", "-a", "-o", "name"]).stdout, "");
 }
 
 #[test]
@@ -167,13 +124,13 @@ fn a_component_of_preview3_runs_by_the_pods_annotation() {
         pod("new", &guest, "    args: [exit, '6']\n").replace("{name: new}", &metadata)
     };
     place.write("pod.yaml", &annotated("p3"));
-    assert_eq!(place.run(&["play", "pod.yaml"]).code, Some(6));
+    assert_eq!(place.coracle(&["play", "pod.yaml"]).code, Some(6));
     for (value, said) in [
         ("p2", "annotation `coracle.dev/wasi: p3`"),
         ("p4", "metadata.annotations[coracle.dev/wasi] is \"p4\""),
     ] {
         place.write("pod.yaml", &annotated(value));
-        let refused = place.run(&["play", "pod.yaml"]);
+        let refused = place.coracle(&["play", "pod.yaml"]);
         assert_ne!(refused.code, Some(0), "{refused:#?}");
         assert!(refused.stderr.contains(said), "{refused:#?}");
     }
@@ -248,7 +205,7 @@ fn what_is_wrong_is_told_with_its_place_before_anything_runs() {
         ),
     ] {
         place.write(name, &text);
-        let ended = place.run(&["play", name]);
+        let ended = place.coracle(&["play", name]);
         assert_eq!(
             (ended.code, ended.stdout.as_str()),
             (Some(125), ""),
@@ -260,10 +217,10 @@ fn what_is_wrong_is_told_with_its_place_before_anything_runs() {
                 "{line} is not told: {ended:#?}"
             );
         }
-        let detached = place.run(&["play", "-d", name]);
+        let detached = place.coracle(&["play", "-d", name]);
         assert_eq!(detached.stderr, ended.stderr);
     }
-    let absent = place.run(&["play", "absent.yaml"]);
+    let absent = place.coracle(&["play", "absent.yaml"]);
     absent.refuses(&["absent.yaml: can't be read: No such file or directory"]);
     // What is missing of a pod is the kubelet's to say, and nothing will come that heals it.
     place.write(
@@ -274,7 +231,7 @@ fn what_is_wrong_is_told_with_its_place_before_anything_runs() {
             "    envFrom: [{configMapRef: {name: absent}}]\n",
         ),
     );
-    let missing = place.run(&["play", "-q", "missing.yaml"]);
+    let missing = place.coracle(&["play", "-q", "missing.yaml"]);
     assert_eq!(missing.code, Some(125), "{missing:#?}");
     assert!(
         missing.stderr.contains("configmap \"absent\" not found"),
@@ -311,7 +268,7 @@ fn a_folder_is_followed_added_changed_broken_and_removed() {
     // Removed.
     std::fs::remove_file(place.path("pods/b.yaml")).unwrap();
     std::fs::remove_file(place.path("pods/c.yaml")).unwrap();
-    let names = || place.run(&["ps", "-a", "-o", "name"]).stdout;
+    let names = || place.coracle(&["ps", "-a", "-o", "name"]).stdout;
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(120);
     while names().lines().count() != 1 {
         assert!(std::time::Instant::now() < deadline, "{}", names());
@@ -435,7 +392,7 @@ fn a_container_is_added_to_a_pod_that_runs() {
     place.write("pods/web.yaml", &web);
     let mut running = place.start(&["play", "-q", "--watch", "pods"]);
     assert_eq!(running.line(), "web/main | sleeping");
-    let uid = || place.run(&["ps", "-o", "json"]).stdout;
+    let uid = || place.coracle(&["ps", "-o", "json"]).stdout;
     let before = uid();
     let debugger = format!(
         "  ephemeralContainers: [{{name: debugger, image: '{}', targetContainerName: main}}]\n",
@@ -462,7 +419,7 @@ fn a_container_is_added_to_a_pod_that_runs() {
     let status = &after["status"]["ephemeralContainerStatuses"][0];
     assert_eq!(status["state"]["terminated"]["exitCode"], 0);
     place
-        .run(&["logs", "web", "-c", "debugger"])
+        .coracle(&["logs", "web", "-c", "debugger"])
         .is(0, "hello\n", "");
     running.signal(Signal::INT);
     running.end();
@@ -510,7 +467,7 @@ fn a_rule_restarts_what_the_policy_does_not() {
     ] {
         let place = Place::new();
         place.write("web.yaml", &rules(&place, list, code));
-        let ended = place.run(&["play", "-q", "web.yaml"]);
+        let ended = place.coracle(&["play", "-q", "web.yaml"]);
         assert_eq!(ended.code, Some(ends), "{list} {code}: {ended:#?}");
     }
 }
@@ -527,7 +484,7 @@ fn a_rule_restarts_all_containers_init_containers_first() {
         image(&hello)
     );
     place.write("web.yaml", &pod("web", &guest, &more));
-    let ended = place.run(&["play", "-q", "web.yaml"]);
+    let ended = place.coracle(&["play", "-q", "web.yaml"]);
     assert_eq!(ended.code, Some(0), "{ended:#?}");
     // The pod keeps what it wrote, so that the second round ends well.
     assert_eq!(lines(&ended, "web/first"), ["hello", "hello"]);
@@ -541,13 +498,13 @@ fn in_the_background_it_is_found_by_other_commands() {
     let place = Place::new();
     place.write("web.yaml", &pod("web", &sleeper, ""));
     place
-        .run(&["play", "-q", "-d", "web.yaml"])
+        .coracle(&["play", "-q", "-d", "web.yaml"])
         .is(0, "web\n", "");
-    assert!(place.run(&["ps", "-o", "name"]).stdout.contains("web"));
+    assert!(place.coracle(&["ps", "-o", "name"]).stdout.contains("web"));
     place
-        .run(&["play", "--down", "web.yaml"])
+        .coracle(&["play", "--down", "web.yaml"])
         .is(0, "web\n", "");
-    assert_eq!(place.run(&["ps", "-a", "-o", "name"]).stdout, "");
+    assert_eq!(place.coracle(&["ps", "-a", "-o", "name"]).stdout, "");
 }
 
 /// The fenced blocks of a page: the words behind the fence, and the text.
@@ -588,7 +545,7 @@ fn the_examples_of_the_page_do_what_it_says() {
         for example in console.split("$ coracle ").skip(1) {
             let (command, expected) = example.split_once('\n').unwrap();
             let args: Vec<&str> = command.split(' ').chain(["-q"]).collect();
-            let ended = place.run(&args);
+            let ended = place.coracle(&args);
             let said = format!("{}{}", ended.stdout, ended.stderr);
             assert_eq!(said, expected, "{command}: {ended:#?}");
         }

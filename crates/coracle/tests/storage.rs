@@ -8,9 +8,7 @@
 
 mod common;
 
-use std::process::{Command, Stdio};
-
-use common::{CORACLE, Running};
+use common::place::Place;
 
 /// Writes 1 MiB to its standard output, and then waits for an hour.
 const CHATTY: &str = r#"(module
@@ -31,8 +29,8 @@ const CHATTY: &str = r#"(module
 
 #[test]
 fn a_pod_whose_logs_pass_its_limit_is_evicted() {
-    let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("chatty.wat"), CHATTY).unwrap();
+    let place = Place::new();
+    place.write("chatty.wat", CHATTY);
     let pod = "apiVersion: v1
 kind: Pod
 metadata: {name: chatty}
@@ -44,15 +42,8 @@ spec:
     image: file:chatty.wat
     resources: {limits: {ephemeral-storage: 512Ki}}
 ";
-    std::fs::write(dir.path().join("pod.yaml"), pod).unwrap();
-    let mut command = Command::new(CORACLE);
-    command
-        .args(["play", "pod.yaml"])
-        .current_dir(dir.path())
-        .env_clear()
-        .env("CORACLE_ROOT", dir.path().join("root"))
-        .stdin(Stdio::null());
-    let ended = Running::spawn(&mut command).end();
+    place.write("pod.yaml", pod);
+    let ended = place.coracle(&["play", "pod.yaml"]);
     let said = "Pod ephemeral local storage usage exceeds the total limit of containers 512Ki.";
     assert!(ended.stderr.contains(said), "{}", ended.stderr);
     assert_ne!(ended.code, Some(0));

@@ -10,6 +10,7 @@
 )]
 
 pub mod images;
+pub mod place;
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
