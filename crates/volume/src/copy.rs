@@ -2,17 +2,16 @@
 //! system can (reflinks), so that the cost is one inode a file.
 
 use std::collections::HashMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps};
 use rustix::io::Errno;
 
 use crate::error::{Error, IoContext};
-use crate::remove::remove_at;
+use crate::remove::{names, remove_at};
 use crate::root::{Cost, LayerSpec};
 
 struct Copier<'a> {
@@ -222,17 +221,6 @@ impl Copier<'_> {
 fn open_folder(parent: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(parent, name, flags, Mode::empty())
-}
-
-fn names(folder: BorrowedFd<'_>) -> rustix::io::Result<Vec<OsString>> {
-    let mut names = Vec::new();
-    for entry in rustix::fs::Dir::read_from(folder)? {
-        let name = entry?.file_name().to_bytes().to_vec();
-        if !matches!(name.as_slice(), b"." | b"..") {
-            names.push(OsStr::from_bytes(&name).to_owned());
-        }
-    }
-    Ok(names)
 }
 
 fn times(stat: &Stat) -> Timestamps {

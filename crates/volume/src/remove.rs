@@ -147,7 +147,8 @@ fn open(parent: BorrowedFd<'_>, name: &OsStr, path: &Path) -> Result<OwnedFd, Er
     }
 }
 
-fn names(folder: BorrowedFd<'_>) -> rustix::io::Result<Vec<OsString>> {
+/// What is in a folder, in the disk's order.
+pub(crate) fn names(folder: BorrowedFd<'_>) -> rustix::io::Result<Vec<OsString>> {
     let mut names = Vec::new();
     for entry in rustix::fs::Dir::read_from(folder)? {
         let name = entry?.file_name().to_bytes().to_vec();
