@@ -141,17 +141,7 @@ pub(crate) fn start_apiserver(
     ]);
     server.arg("--enable-bootstrap-token-auth");
     server.arg("--cert-dir").arg(dir.join("apiserver"));
-    for (flag, file) in [
-        ("--tls-cert-file", "apiserver.crt"),
-        ("--tls-private-key-file", "apiserver.key"),
-        ("--client-ca-file", "ca.crt"),
-        ("--kubelet-client-certificate", "apiserver-kubelet.crt"),
-        ("--kubelet-client-key", "apiserver-kubelet.key"),
-        ("--service-account-key-file", "sa.pub"),
-        ("--service-account-signing-key-file", "sa.key"),
-    ] {
-        server.arg(flag).arg(pki.path(file));
-    }
+    pki.give_to_apiserver(&mut server);
     audit::ask(&mut server, dir)?;
     Process::start(server, &dir.join("kube-apiserver.log"))
 }

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
@@ -101,6 +102,22 @@ impl Pki {
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
+    }
+
+    /// What kube-apiserver serves with, knows others by and signs tokens with. To kubelets it is
+    /// `apiserver-kubelet`, whose [`Pki::kubeconfig`] is to be written before.
+    pub(crate) fn give_to_apiserver(&self, server: &mut Command) {
+        for (flag, file) in [
+            ("--tls-cert-file", "apiserver.crt"),
+            ("--tls-private-key-file", "apiserver.key"),
+            ("--client-ca-file", "ca.crt"),
+            ("--kubelet-client-certificate", "apiserver-kubelet.crt"),
+            ("--kubelet-client-key", "apiserver-kubelet.key"),
+            ("--service-account-key-file", "sa.pub"),
+            ("--service-account-signing-key-file", "sa.key"),
+        ] {
+            server.arg(flag).arg(self.path(file));
+        }
     }
 
     /// Signs a client certificate and writes a kubeconfig that holds it. Returns the kubeconfig's path.

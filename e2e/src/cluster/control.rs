@@ -104,17 +104,7 @@ impl Cluster {
             "InternalIP,ExternalIP,Hostname",
         ]);
         server.args(["--service-account-issuer", "https://kubernetes.default.svc"]);
-        for (flag, file) in [
-            ("--tls-cert-file", "apiserver.crt"),
-            ("--tls-private-key-file", "apiserver.key"),
-            ("--client-ca-file", "ca.crt"),
-            ("--kubelet-client-certificate", "apiserver-kubelet.crt"),
-            ("--kubelet-client-key", "apiserver-kubelet.key"),
-            ("--service-account-key-file", "sa.pub"),
-            ("--service-account-signing-key-file", "sa.key"),
-        ] {
-            server.arg(flag).arg(self.pki.path(file));
-        }
+        self.pki.give_to_apiserver(&mut server);
         let policy = self.dir().join("audit.yaml");
         std::fs::write(&policy, AUDIT)?;
         server.arg("--audit-policy-file").arg(policy);
