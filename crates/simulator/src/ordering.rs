@@ -3,18 +3,14 @@
 use lifecycle::Cause;
 
 use crate::machine::Machine;
-use crate::rules::{Broken, Shown, broken, member};
+use crate::rules::{Broken, Shown, broken, inits, mains, member};
 use crate::{probing, validation};
 
 /// Init containers in order, each done before the next; sidecars started before what follows them;
 /// no init container again once a main one has run.
 pub(crate) fn start(machine: &Machine, shown: &Shown<'_>, name: &str) -> Result<(), Broken> {
-    let spec = shown.pod.spec.as_ref();
-    let inits = spec
-        .and_then(|spec| spec.init_containers.as_deref())
-        .unwrap_or_default();
     let truth = |name: &str| machine.truth.get(&(shown.id, name.to_owned()));
-    for one in inits.iter().take_while(|one| one.name != name) {
+    for one in inits(shown.pod).iter().take_while(|one| one.name != name) {
         let sidecar = one.restart_policy.as_deref() == Some("Always");
         let passed = truth(&one.name).is_some_and(|truth| {
             if sidecar {
@@ -30,11 +26,9 @@ pub(crate) fn start(machine: &Machine, shown: &Shown<'_>, name: &str) -> Result<
     }
     let (container, first) = member(shown.pod, name)?;
     let sidecar = container.restart_policy.as_deref() == Some("Always");
-    let mut mains = spec
-        .map(|spec| spec.containers.as_slice())
-        .unwrap_or_default()
-        .iter();
+    let mut mains = mains(shown.pod).iter();
     let begun = mains.any(|one| truth(&one.name).is_some_and(|truth| truth.started));
+    let spec = shown.pod.spec.as_ref();
     let anew = spec.is_some_and(validation::all_could_restart);
     if first && !sidecar && begun && !anew {
         return broken(
@@ -68,18 +62,12 @@ pub(crate) fn stop(
     if !sidecar || shown.now >= ending.until {
         return Ok(());
     }
-    let spec = shown.pod.spec.as_ref();
-    let inits = spec
-        .and_then(|spec| spec.init_containers.as_deref())
-        .unwrap_or_default();
+    let inits = inits(shown.pod);
     let later = inits.iter().skip_while(|one| one.name != name).skip(1);
     let others = inits
         .iter()
         .filter(|one| one.restart_policy.as_deref() != Some("Always"));
-    let mains = spec
-        .map(|spec| spec.containers.as_slice())
-        .unwrap_or_default();
-    let mut before = later.chain(others).chain(mains);
+    let mut before = later.chain(others).chain(mains(shown.pod));
     match before.find(|one| machine.runs(shown.id, &one.name)) {
         None => Ok(()),
         Some(one) => {

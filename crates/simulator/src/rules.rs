@@ -258,16 +258,24 @@ impl Witness {
     }
 }
 
-pub(crate) fn member<'a>(pod: &'a Pod, name: &str) -> Result<(&'a Container, bool), Broken> {
+/// The init containers of a pod.
+pub(crate) fn inits(pod: &Pod) -> &[Container] {
     let spec = pod.spec.as_ref();
-    let inits = spec
-        .and_then(|spec| spec.init_containers.as_deref())
-        .unwrap_or_default();
-    let mains = spec
-        .map(|spec| spec.containers.as_slice())
-        .unwrap_or_default();
-    let first = inits.iter().map(|one| (one, true));
-    let mut all = first.chain(mains.iter().map(|one| (one, false)));
+    spec.and_then(|spec| spec.init_containers.as_deref())
+        .unwrap_or_default()
+}
+
+/// Its other containers, but for those that are added while it runs.
+pub(crate) fn mains(pod: &Pod) -> &[Container] {
+    let spec = pod.spec.as_ref();
+    spec.map(|spec| spec.containers.as_slice())
+        .unwrap_or_default()
+}
+
+/// A container of either kind, and whether it is an init container.
+pub(crate) fn member<'a>(pod: &'a Pod, name: &str) -> Result<(&'a Container, bool), Broken> {
+    let first = inits(pod).iter().map(|one| (one, true));
+    let mut all = first.chain(mains(pod).iter().map(|one| (one, false)));
     match all.find(|(one, _)| one.name == name) {
         Some(found) => Ok(found),
         None => broken("vocabulary", format!("{name} is no container of the pod")),

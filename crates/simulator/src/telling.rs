@@ -6,16 +6,21 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
 use crate::machine::Machine;
 use crate::rules::{Broken, broken};
 
+/// What is told of each container.
+fn each(status: &PodStatus) -> impl Iterator<Item = &ContainerStatus> {
+    let lists = [
+        &status.init_container_statuses,
+        &status.container_statuses,
+        &status.ephemeral_container_statuses,
+    ];
+    lists.into_iter().flatten().flatten()
+}
+
 /// restartCount never decreases.
 pub(crate) fn counts(old: Option<&PodStatus>, new: &PodStatus) -> Result<(), Broken> {
     let all = |status: &'_ PodStatus| -> Vec<(String, i32)> {
-        let lists = [
-            &status.init_container_statuses,
-            &status.container_statuses,
-            &status.ephemeral_container_statuses,
-        ];
-        let each = lists.into_iter().flatten().flatten();
-        each.map(|one| (one.name.clone(), one.restart_count))
+        each(status)
+            .map(|one| (one.name.clone(), one.restart_count))
             .collect()
     };
     let old = old.map(all).unwrap_or_default();
@@ -33,12 +38,7 @@ pub(crate) fn counts(old: Option<&PodStatus>, new: &PodStatus) -> Result<(), Bro
 
 /// Exactly one state each, with a reason where Kubernetes has one; Ready only while it may be.
 pub(crate) fn told(status: &PodStatus) -> Result<(), Broken> {
-    let lists = [
-        &status.init_container_statuses,
-        &status.container_statuses,
-        &status.ephemeral_container_statuses,
-    ];
-    for one in lists.into_iter().flatten().flatten() {
+    for one in each(status) {
         let ContainerStatus {
             name, state, ready, ..
         } = one;
@@ -83,12 +83,7 @@ pub(crate) fn last_words(
     // What was told before a container was added had a larger share.
     let shares = (lasting..=lasting + added).map(|count| 12 * 1024 / count.max(1));
     let shares: Vec<usize> = shares.collect();
-    let lists = [
-        &status.init_container_statuses,
-        &status.container_statuses,
-        &status.ephemeral_container_statuses,
-    ];
-    for one in lists.into_iter().flatten().flatten() {
+    for one in each(status) {
         let truth = machine.truth.get(&(id, one.name.clone()));
         let said = |told: &str| {
             let mut all = truth.iter().flat_map(|truth| truth.said.values());
