@@ -80,6 +80,17 @@ impl Coverage {
         Ok(())
     }
 
+    /// Adds what other histories have reached.
+    pub fn merge(&mut self, other: Coverage) {
+        for (transition, times) in other.transitions {
+            *self.transitions.entry(transition).or_default() += times;
+        }
+        self.states.extend(other.states);
+        self.steps += other.steps;
+        self.happenings += other.happenings;
+        self.pods += other.pods;
+    }
+
     /// What the diagrams have and was not reached.
     pub fn unreached(&self) -> Vec<(Chart, &'static str, &'static str)> {
         let all = Chart::ALL.into_iter().flat_map(|chart| {

@@ -1,7 +1,9 @@
 //! `simulator --histories N --seed S`: histories of whole nodes; the first rule that does not hold
 //! ends it, with the history made small and its last steps told.
 
+use std::num::NonZero;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use clap::Parser;
 use simulator::{Coverage, ENOUGH, Scenario, Violation, run, shrink, traced};
@@ -21,6 +23,9 @@ struct Arguments {
     /// Skip so many of them, to go on where another run ended
     #[arg(long, default_value_t = 0)]
     from: u64,
+    /// How many threads run histories; as many as there are processors by default
+    #[arg(long)]
+    jobs: Option<NonZero<usize>>,
     /// Name what was reached, and how often
     #[arg(long)]
     coverage: bool,
@@ -28,22 +33,12 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let mut coverage = Coverage::default();
     let begun = Clock::begin();
-    for number in arguments.from..arguments.histories {
+    let (coverage, failure) = all(&arguments, &begun);
+    if let Some((number, violation)) = failure {
         let scenario = Scenario::of(arguments.seed.wrapping_add(number));
-        if let Some(violation) = run(&scenario, &mut coverage).violation {
-            explain(&scenario, &violation);
-            return ExitCode::FAILURE;
-        }
-        if (number + 1) % LINE == 0 {
-            let rate = begun.rate(number + 1 - arguments.from);
-            eprintln!(
-                "{} of {} histories, {rate:.0} a second",
-                number + 1,
-                arguments.histories
-            );
-        }
+        explain(&scenario, &violation);
+        return ExitCode::FAILURE;
     }
     let count = arguments.histories.saturating_sub(arguments.from);
     println!(
@@ -69,6 +64,56 @@ fn main() -> ExitCode {
         eprintln!("  {chart}: {from} -> {to}");
     }
     ExitCode::FAILURE
+}
+
+/// A history that broke a rule: its number, and what it broke.
+type Failure = (u64, Violation);
+
+/// Runs them on all threads. Histories know nothing of each other, so whoever is free takes the next. Of those that fail
+/// the first is told, whichever thread was faster.
+fn all(arguments: &Arguments, begun: &Clock) -> (Coverage, Option<Failure>) {
+    let jobs = arguments.jobs.or(std::thread::available_parallelism().ok());
+    let next = AtomicU64::new(arguments.from);
+    let mut coverage = Coverage::default();
+    let mut failures = Vec::new();
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..jobs.map_or(1, NonZero::get))
+            .map(|_| scope.spawn(|| some(arguments, begun, &next)))
+            .collect();
+        for thread in threads {
+            match thread.join() {
+                Ok((reached, failure)) => {
+                    coverage.merge(reached);
+                    failures.extend(failure);
+                }
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+    });
+    let first = failures.into_iter().min_by_key(|(number, _)| *number);
+    (coverage, first)
+}
+
+/// Those that one thread comes to.
+fn some(arguments: &Arguments, begun: &Clock, next: &AtomicU64) -> (Coverage, Option<Failure>) {
+    let mut coverage = Coverage::default();
+    loop {
+        let number = next.fetch_add(1, Ordering::Relaxed);
+        if number >= arguments.histories {
+            return (coverage, None);
+        }
+        let scenario = Scenario::of(arguments.seed.wrapping_add(number));
+        if let Some(violation) = run(&scenario, &mut coverage).violation {
+            // Nobody begins another; those before it are under way.
+            next.store(arguments.histories, Ordering::Relaxed);
+            return (coverage, Some((number, violation)));
+        }
+        let done = number + 1 - arguments.from;
+        if done % LINE == 0 {
+            let (all, rate) = (arguments.histories, begun.rate(done));
+            eprintln!("{} of {all} histories, {rate:.0} a second", number + 1);
+        }
+    }
 }
 
 fn list(coverage: &Coverage) {
