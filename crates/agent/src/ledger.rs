@@ -36,7 +36,7 @@ pub struct Ledger {
     revision: u64,
     saved: Option<u64>,
     published: Option<(Arc<PodStatus>, bool)>,
-    view: Box<PodView>,
+    view: Arc<PodView>,
     costs: Costs,
 }
 
@@ -105,7 +105,7 @@ impl Ledger {
     fn with(pod: Arc<Pod>, memory: Memory, saved: Option<u64>, costs: Costs) -> Ledger {
         let pod = trimmed(pod);
         let standing = standing(&memory, None, memory.verdict.clone(), over(&memory));
-        let view = Box::new(PodView::of(&pod, &costs, standing));
+        let view = Arc::new(PodView::of(&pod, &costs, standing));
         Ledger {
             pod,
             memory,
@@ -143,7 +143,7 @@ impl Ledger {
     }
 
     /// What the node has to know of it.
-    pub fn view(&self) -> &PodView {
+    pub fn view(&self) -> &Arc<PodView> {
         &self.view
     }
 
@@ -168,7 +168,7 @@ impl Ledger {
         }
         if same(&self.pod, &pod) {
             // Nothing that the node reads: what was worked out for it stands.
-            self.view.pod = Arc::clone(&pod);
+            Arc::make_mut(&mut self.view).pod = Arc::clone(&pod);
             self.pod = pod;
             return News {
                 any: true,
@@ -180,11 +180,11 @@ impl Ledger {
         self.observed.sizing = self.observed.sizing.take().filter(granted);
         self.revision += 1;
         self.pod = pod;
-        let before = PodView::clone(&self.view);
+        let before = Arc::clone(&self.view);
         self.refresh(self.view.terminal);
         News {
             any: true,
-            view: *self.view != before,
+            view: self.view != before,
         }
     }
 
@@ -199,7 +199,7 @@ impl Ledger {
         let new = self.observed.verdict.as_ref() != Some(&verdict);
         let first = matches!(verdict, Verdict::Admitted | Verdict::Refused { .. });
         if first && self.view.verdict.is_none() {
-            self.view.verdict = Some(verdict.clone());
+            Arc::make_mut(&mut self.view).verdict = Some(verdict.clone());
         }
         self.observed.verdict = Some(verdict);
         new
@@ -399,14 +399,15 @@ impl Ledger {
     }
 
     fn refresh(&mut self, terminal: bool) {
-        let verdict = self.memory.verdict.clone().or(self.view.verdict.take());
+        let verdict = self.memory.verdict.as_ref();
+        let verdict = verdict.or(self.view.verdict.as_ref()).cloned();
         let standing = standing(
             &self.memory,
             self.observed.sizing.as_ref(),
             verdict,
             terminal,
         );
-        *self.view = PodView::of(&self.pod, &self.costs, standing);
+        self.view = Arc::new(PodView::of(&self.pod, &self.costs, standing));
     }
 }
 

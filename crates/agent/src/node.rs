@@ -16,6 +16,9 @@ use crate::slot::Slot;
 
 /// When to try again after a fault.
 const AGAIN: SignedDuration = SignedDuration::from_secs(10);
+/// A decision looks at every pod. One that takes longer than this is followed by a rest of so many times as long.
+const BRIEF: SignedDuration = SignedDuration::from_micros(500);
+const REST_AFTER: i32 = 4;
 /// Measuring takes at most one part in so many of the time.
 const PART: i32 = 20;
 /// Between two measurements, however fast one is.
@@ -51,6 +54,11 @@ pub(crate) async fn work(inner: Arc<Inner>) {
             );
             Some(after(AGAIN))
         });
+        let took = now.duration_until(inner.ports.clock.now());
+        if took > BRIEF {
+            let rest = after(took * (REST_AFTER + 1));
+            inner.ports.clock.sleep_until(rest).await;
+        }
         let Some(at) = wake_at else {
             inner.node.notified().await;
             continue;
@@ -79,7 +87,9 @@ fn decide(inner: &Arc<Inner>, now: Timestamp) -> Option<Timestamp> {
         (view, table.sources_ready)
     };
     let slots = inner.slots();
-    let pods = slots.iter().map(|slot| slot.lock().ledger.view().clone());
+    let pods = slots
+        .iter()
+        .map(|slot| Arc::clone(slot.lock().ledger.view()));
     // Admission goes by creation: a pod that a source has yet to tell may come first. Static pods
     // wait for no API server, and come before all others.
     let told = pods.filter(|view| ready || view.verdict.is_some() || view.is_static());

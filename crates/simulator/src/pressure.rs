@@ -135,7 +135,7 @@ pub(crate) fn held(view: &NodeView, step: &NodeStep, now: Timestamp) -> Result<(
     if new.len() > 1 {
         return broken("one pod is evicted a pass", format!("{new:?} at {now}"));
     }
-    let pod = |uid: &String| view.pods.iter().find(|pod| pod.uid == *uid);
+    let pod = |uid: &String| view.pods().find(|pod| pod.uid == *uid);
     if let Some(victim) = new.first().copied().and_then(pod) {
         evicted(view, victim)?;
     }
@@ -143,11 +143,10 @@ pub(crate) fn held(view: &NodeView, step: &NodeStep, now: Timestamp) -> Result<(
         |pod: &&PodView| matches!(step.verdicts.get(&pod.uid), Some(Verdict::Shutdown { .. }));
     let live = |pod: &&PodView| pod.verdict == Some(Verdict::Admitted) && !pod.terminal;
     let critical = |pod: &&PodView| priority(pod) >= CRITICAL;
-    let mut all = view.pods.iter();
+    let mut all = view.pods();
     if all.any(|pod| critical(&pod) && ends(&pod))
         && let Some(other) = view
-            .pods
-            .iter()
+            .pods()
             .filter(|pod| live(pod) && !critical(pod))
             .find(|pod| !ends(pod) && !step.memory.sentences.contains_key(&pod.uid))
     {
@@ -197,7 +196,7 @@ fn evicted(view: &NodeView, victim: &PodView) -> Result<(), Broken> {
                 Some(Cause::Eviction | Cause::StorageLimit | Cause::Preemption)
             )
     };
-    let before = view.pods.iter().find(|pod| {
+    let before = view.pods().find(|pod| {
         let candidate = pod.verdict == Some(Verdict::Admitted) && !pod.terminal && !going(pod);
         candidate && priority(pod) < CRITICAL && rank(pod) < rank(victim)
     });

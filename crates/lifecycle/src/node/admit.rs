@@ -45,7 +45,7 @@ impl<'a> Held<'a> {
     /// By all pods of the view but for one, with what a step has given them.
     pub(super) fn but(uid: Option<&str>, view: &'a NodeView, step: &NodeStep) -> Held<'a> {
         let mut held = Held::default();
-        let others = view.pods.iter().filter(|pod| pod.is_active());
+        let others = view.pods().filter(|pod| pod.is_active());
         for pod in others.filter(|pod| uid != Some(pod.uid.as_str())) {
             held.add(pod);
             if let (Some(Sizing::Granted { .. }), Some(wants)) =
@@ -76,7 +76,7 @@ enum Answer {
 
 /// Judges the pods that were never judged.
 pub(super) fn judge(view: &NodeView, now: Timestamp, step: &mut NodeStep) {
-    let mut new: Vec<&PodView> = view.pods.iter().filter(|pod| pod.is_new()).collect();
+    let mut new: Vec<&PodView> = view.pods().filter(|pod| pod.is_new()).collect();
     if new.is_empty() {
         return;
     }

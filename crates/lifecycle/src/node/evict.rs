@@ -55,7 +55,7 @@ pub(super) fn candidates<'a>(
     step: &NodeStep,
 ) -> impl Iterator<Item = &'a PodView> + use<'a> {
     let sentenced: Vec<String> = step.memory.sentences.keys().cloned().collect();
-    view.pods.iter().filter(move |pod| {
+    view.pods().filter(move |pod| {
         let going = matches!(
             pod.ending,
             Some(Cause::Eviction | Cause::StorageLimit | Cause::Preemption)

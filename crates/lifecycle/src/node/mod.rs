@@ -51,8 +51,8 @@ pub struct NodeView {
     pub allocatable: Resources,
     /// The Node's object as last seen; `None` where there is none, and nothing is asked of it.
     pub object: Option<NodeObject>,
-    /// Every pod that is here, in any order.
-    pub pods: Vec<PodView>,
+    /// Every pod that is here, in any order. Shared with who keeps them: each decision is shown all.
+    pub pods: Vec<Arc<PodView>>,
     /// The node shuts down, and gives its pods so long.
     pub shutdown: Option<Vec<Period>>,
     /// What it holds to.
@@ -148,7 +148,7 @@ pub struct Standing {
 /// What is decided.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct NodeStep {
-    /// By UID. A pod without one waits.
+    /// By UID, where it is another than the pod had. A pod that never had one waits.
     pub verdicts: BTreeMap<String, Verdict>,
     /// By UID: what pods are given that were admitted now, or that ask for other resources.
     pub sizings: BTreeMap<String, Sizing>,
@@ -272,6 +272,13 @@ impl PodView {
     }
 }
 
+impl NodeView {
+    /// Each pod.
+    pub fn pods(&self) -> impl Iterator<Item = &PodView> {
+        self.pods.iter().map(Arc::as_ref)
+    }
+}
+
 /// Decides for each pod of the view. Pure: the same arguments give the same answer.
 pub fn node_step(view: &NodeView, now: Timestamp) -> NodeStep {
     let mut step = NodeStep {
@@ -284,10 +291,10 @@ pub fn node_step(view: &NodeView, now: Timestamp) -> NodeStep {
     collect::collect(view, now, &mut step);
     resize::judge(view, &mut step);
     admit::judge(view, now, &mut step);
-    for pod in view.pods.iter().filter(|pod| pod.verdict.is_some()) {
+    for pod in view.pods().filter(|pod| pod.verdict.is_some()) {
         let verdict = standing(view, pod, &step.memory);
-        step.verdicts
-            .extend(verdict.map(|it| (pod.uid.clone(), it)));
+        let other = verdict.filter(|it| pod.verdict.as_ref() != Some(it));
+        step.verdicts.extend(other.map(|it| (pod.uid.clone(), it)));
     }
     step.pressures = step.memory.passes.conditions.clone();
     step.measure = measure(view, now, &step.memory);
@@ -318,8 +325,7 @@ fn measure(view: &NodeView, now: Timestamp, memory: &NodeMemory) -> Option<Measu
     };
     let short = memory.passes.disk_short;
     let looked = view
-        .pods
-        .iter()
+        .pods()
         .filter(|pod| pod.is_active() && (short || limits::has(&pod.pod)));
     Some(Measure {
         at,
@@ -334,8 +340,7 @@ fn forget(view: &NodeView, memory: &mut NodeMemory) {
         return;
     }
     let alive: BTreeSet<&str> = view
-        .pods
-        .iter()
+        .pods()
         .filter(|pod| !pod.terminal)
         .map(|pod| pod.uid.as_str())
         .collect();

@@ -114,7 +114,7 @@ fn waits(view: &NodeView, now: Timestamp, passes: &mut Passes) -> bool {
     let Some((leaving, until)) = &passes.leaving else {
         return false;
     };
-    let alive = view.pods.iter().filter(|pod| !pod.terminal);
+    let alive = view.pods().filter(|pod| !pod.terminal);
     let waits = now < *until && alive.map(|pod| &pod.uid).any(|uid| leaving.contains(uid));
     if !waits {
         passes.leaving = None;
@@ -254,8 +254,7 @@ pub(super) fn due(
     memory: &super::NodeMemory,
 ) -> Option<Timestamp> {
     let limited = || {
-        view.pods
-            .iter()
+        view.pods()
             .any(|pod| pod.is_active() && limits::has(&pod.pod))
     };
     if view.policy.thresholds.is_empty() && !limited() {

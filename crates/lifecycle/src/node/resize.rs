@@ -12,8 +12,7 @@ use crate::status::qos;
 pub(super) fn judge(view: &NodeView, step: &mut NodeStep) {
     let waits = |pod: &&PodView| pod.is_active() && pod.ending.is_none();
     let mut waiting: Vec<(&PodView, &Wanted)> = view
-        .pods
-        .iter()
+        .pods()
         .filter(waits)
         .filter_map(|pod| Some((pod, pod.wants.as_ref()?)))
         .collect();

@@ -19,7 +19,7 @@ pub struct Stage {
 pub(super) fn advance(view: &NodeView, now: Timestamp, step: &mut NodeStep) {
     let Some(periods) = sorted(view) else { return };
     let alive = |place: usize| {
-        let mut active = view.pods.iter().filter(|pod| pod.is_active());
+        let mut active = view.pods().filter(|pod| pod.is_active());
         active.any(|pod| group(pod, &periods) == place)
     };
     let after = |since: Timestamp, place: usize| {

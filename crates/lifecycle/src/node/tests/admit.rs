@@ -108,14 +108,14 @@ fn a_shutdown_ends_who_lives_and_lets_nobody_in() {
     };
     let view = NodeView {
         allocatable: node(),
-        pods: vec![held, over, pod("n", 1, 1)],
+        pods: shared(vec![held, over, pod("n", 1, 1)]),
         shutdown: Some(vec![Period {
             priority: 0,
             seconds: 7,
         }]),
         ..NodeView::default()
     };
-    let verdicts = node_step(&view, Timestamp::UNIX_EPOCH).verdicts;
+    let verdicts = step(&view, Timestamp::UNIX_EPOCH).verdicts;
     assert_eq!(verdicts["a"], Verdict::Shutdown { grace_seconds: 7 });
     assert_eq!(verdicts["o"], Verdict::Admitted);
     assert!(matches!(&verdicts["n"], Verdict::Refused { reason, .. } if reason == "NodeShutdown"));

@@ -30,7 +30,7 @@ fn said(json: &str, [root, logs, v, w]: [u64; 4], looked: bool) -> Option<String
         looked,
     };
     let view = NodeView {
-        pods: vec![admitted(with("p", 1, json))],
+        pods: shared(vec![admitted(with("p", 1, json))]),
         usage: Some(Arc::new(Usage {
             pods: [("p".to_owned(), own)].into(),
             ..Usage::default()
@@ -79,7 +79,7 @@ fn a_pod_without_limits_is_not_measured() {
         {"name":"z","emptyDir":{"sizeLimit":"0"}},
         {"name":"m","emptyDir":{"medium":"Memory","sizeLimit":"1Mi"}}]}}"#;
     let view = NodeView {
-        pods: vec![admitted(with("p", 1, plain))],
+        pods: shared(vec![admitted(with("p", 1, plain))]),
         ..NodeView::default()
     };
     assert_eq!(step(&view, Timestamp::UNIX_EPOCH).measure, None);

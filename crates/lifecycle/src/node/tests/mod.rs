@@ -66,19 +66,32 @@ fn node() -> Resources {
     }
 }
 
-/// Decides, whatever the order in which the pods are given.
+fn shared(pods: Vec<PodView>) -> Vec<Arc<PodView>> {
+    pods.into_iter().map(Arc::new).collect()
+}
+
+/// Decides, whatever the order in which the pods are given. The verdicts are those that hold from then on: of a pod that
+/// is told none it is the one that it had.
 fn step(view: &NodeView, now: Timestamp) -> NodeStep {
-    let decided = node_step(view, now);
+    let mut decided = node_step(view, now);
     let mut reversed = view.clone();
     reversed.pods.reverse();
     assert_eq!(node_step(&reversed, now), decided, "the order given counts");
+    for pod in view.pods() {
+        let told = decided.verdicts.get(&pod.uid);
+        assert!(told.is_none() || told != pod.verdict.as_ref(), "told again");
+        let held = told.or(pod.verdict.as_ref()).cloned();
+        decided
+            .verdicts
+            .extend(held.map(|it| (pod.uid.clone(), it)));
+    }
     decided
 }
 
 fn decide(allocatable: Resources, pods: Vec<PodView>) -> BTreeMap<String, Verdict> {
     let view = NodeView {
         allocatable,
-        pods,
+        pods: shared(pods),
         ..NodeView::default()
     };
     step(&view, Timestamp::UNIX_EPOCH).verdicts

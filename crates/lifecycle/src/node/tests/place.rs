@@ -36,7 +36,7 @@ fn on(object: NodeObject, json: &str) -> NodeStep {
     let view = NodeView {
         allocatable: node(),
         object: Some(object),
-        pods: vec![with("a", 1, json)],
+        pods: shared(vec![with("a", 1, json)]),
         ..NodeView::default()
     };
     step(&view, Timestamp::from_second(50).unwrap())
@@ -124,12 +124,12 @@ fn labels_that_are_older_than_the_pod_are_not_the_last_word() {
     let mut view = NodeView {
         allocatable: node(),
         object: Some(old),
-        pods: vec![with(
+        pods: shared(vec![with(
             "a",
             1,
             r#"{"spec":{"nodeSelector":{"new":"yes"},
             "tolerations":[{"operator":"Exists"}]}}"#,
-        )],
+        )]),
         ..NodeView::default()
     };
     let now = Timestamp::from_second(50).unwrap();

@@ -19,7 +19,7 @@ fn asks(uid: &str, created: i64, cpu_milli: u64, json: &str) -> PodView {
 fn view(pods: Vec<PodView>) -> NodeView {
     NodeView {
         allocatable: node(),
-        pods,
+        pods: shared(pods),
         ..NodeView::default()
     }
 }
@@ -52,14 +52,14 @@ fn a_critical_pod_waits_until_there_is_room_and_so_do_those_after_it() {
     let again = step(&all, Timestamp::UNIX_EPOCH);
     assert_eq!(again, first, "nobody else has to go while it ends");
     all.memory = NodeMemory::default();
-    all.pods[0].ending = Some(Cause::Preemption);
+    Arc::make_mut(&mut all.pods[0]).ending = Some(Cause::Preemption);
     let restarted = step(&all, Timestamp::UNIX_EPOCH);
     assert_eq!(
         restarted.verdicts["large"],
         Verdict::Admitted,
         "nor after a restart"
     );
-    all.pods[0].terminal = true;
+    Arc::make_mut(&mut all.pods[0]).terminal = true;
     let last = step(&all, Timestamp::UNIX_EPOCH);
     assert_eq!(last.verdicts["critical"], Verdict::Admitted);
     assert_eq!(last.verdicts["later"], Verdict::Admitted);

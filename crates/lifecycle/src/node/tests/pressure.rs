@@ -49,7 +49,7 @@ impl Node {
         };
         Node(NodeView {
             allocatable: node(),
-            pods: pods.into_iter().map(|(pod, _)| pod).collect(),
+            pods: pods.into_iter().map(|(pod, _)| Arc::new(pod)).collect(),
             policy: Policy {
                 thresholds,
                 ..Policy::default()
@@ -91,7 +91,7 @@ impl Node {
 
     fn over(&mut self, uid: &str) {
         let pod = self.0.pods.iter_mut().find(|pod| pod.uid == uid).unwrap();
-        pod.terminal = true;
+        Arc::make_mut(pod).terminal = true;
     }
 }
 
@@ -251,7 +251,7 @@ fn who_is_taken_in_depends_on_what_is_short() {
     let of_disk = Threshold::hard(Signal::NodeFsInodesFree, Amount::Part(50_000));
     let refused = |levels: &[(Signal, u64)]| {
         let mut node = Node::new(vec![hard(), of_disk.clone()], Vec::new());
-        node.0.pods = new();
+        node.0.pods = shared(new());
         let step = node.measured(0, levels);
         let refused = step
             .verdicts

@@ -24,7 +24,7 @@ fn asks(uid: &str, created: i64, (has, wants): (u64, u64), more: &str) -> PodVie
 fn sizings(pods: Vec<PodView>) -> BTreeMap<String, Sizing> {
     let view = NodeView {
         allocatable: node(),
-        pods,
+        pods: shared(pods),
         ..NodeView::default()
     };
     step(&view, Timestamp::UNIX_EPOCH).sizings
@@ -94,7 +94,7 @@ fn a_higher_priority_comes_first_and_a_pod_that_runs_before_a_new_one() {
     assert!(is_granted(&all["high"]) && !is_granted(&all["low"]));
     let view = NodeView {
         allocatable: node(),
-        pods: vec![asks("old", 2, (100, 700), ""), pod("new", 1, 200)],
+        pods: shared(vec![asks("old", 2, (100, 700), ""), pod("new", 1, 200)]),
         ..NodeView::default()
     };
     let step = step(&view, Timestamp::UNIX_EPOCH);

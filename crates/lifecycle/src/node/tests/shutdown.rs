@@ -27,12 +27,12 @@ fn ends(step: &NodeStep) -> Vec<(&str, u32)> {
 fn the_lowest_priority_ends_first_and_each_group_has_its_time() {
     let periods = [(2_000_000_000, 10), (0, 20), (1000, 5)];
     let mut view = NodeView {
-        pods: vec![
+        pods: shared(vec![
             of_priority("below", -5, 3),
             of_priority("plain", 7, 60),
             of_priority("high", 1000, 60),
             of_priority("system", 2_000_001_000, 60),
-        ],
+        ]),
         shutdown: Some(
             periods
                 .map(|(priority, seconds)| Period { priority, seconds })
@@ -48,7 +48,7 @@ fn the_lowest_priority_ends_first_and_each_group_has_its_time() {
     let first = go(&mut view, 0);
     assert_eq!(ends(&first), [("below", 3), ("plain", 20)]);
     assert_eq!(first.wake_at, Some(at(20)));
-    view.pods[0].terminal = true;
+    Arc::make_mut(&mut view.pods[0]).terminal = true;
     assert_eq!(ends(&go(&mut view, 5)), [("plain", 20)]);
     let second = go(&mut view, 20);
     assert_eq!(
@@ -57,7 +57,7 @@ fn the_lowest_priority_ends_first_and_each_group_has_its_time() {
         "its time is over"
     );
     assert_eq!(second.wake_at, Some(at(25)));
-    view.pods[2].terminal = true;
+    Arc::make_mut(&mut view.pods[2]).terminal = true;
     let third = go(&mut view, 22);
     assert_eq!(
         ends(&third),
@@ -71,10 +71,10 @@ fn the_lowest_priority_ends_first_and_each_group_has_its_time() {
 fn groups_without_pods_take_no_time() {
     let period = |priority, seconds| Period { priority, seconds };
     let view = NodeView {
-        pods: vec![
+        pods: shared(vec![
             of_priority("system", 2_000_000_000, 60),
             with("new", 2, "{}"),
-        ],
+        ]),
         allocatable: node(),
         shutdown: Some(vec![period(0, 20), period(2_000_000_000, 10)]),
         ..NodeView::default()
