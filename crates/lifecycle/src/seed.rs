@@ -46,7 +46,9 @@ pub(crate) fn seed(memory: &mut Memory, pod: &Pod, now: Timestamp) {
         let container = container(known, |code| member.restarts(pod, code));
         memory.initialized |= member.role == spec::Role::Main
             && (container.ended.is_some() || container.run != Run::Waiting);
-        memory.containers.insert(known.name.clone(), container);
+        memory
+            .containers
+            .insert(known.name.clone(), Box::new(container));
     }
 }
 

@@ -182,7 +182,7 @@ fn entry<'a>(memory: &'a mut Memory, member: &Member<'_>) -> &'a mut Container {
     if !memory.containers.contains_key(member.name()) {
         memory
             .containers
-            .insert(member.name().to_owned(), Container::default());
+            .insert(member.name().to_owned(), Box::default());
     }
     memory
         .containers

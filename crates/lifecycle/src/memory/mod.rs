@@ -35,8 +35,8 @@ pub struct Memory {
     pub address: Effort,
     /// The pod's addresses, once it has them; kept when they are given back, as the status keeps them.
     pub ips: Vec<IpAddr>,
-    /// By container name, init containers too.
-    pub containers: BTreeMap<String, Container>,
+    /// By container name, init containers too. Boxed: a map has room for eleven at least.
+    pub containers: BTreeMap<String, Box<Container>>,
     /// The init containers were done once (they are not run again), or there were none.
     pub initialized: bool,
     /// All containers are being brought down, to begin anew.

@@ -85,7 +85,7 @@ pub(super) fn show<'a>(plan: &Plan<'a>, memory: &Memory, over: bool) -> Vec<Show
     let initializing = spec::inits(plan.pod).next().is_some();
     let mut shown: Vec<Shown<'a>> = spec::members(plan.pod)
         .map(|member| {
-            let known = memory.containers.get(member.name());
+            let known = memory.containers.get(member.name()).map(Box::as_ref);
             let restarts = |code| member.restarts(plan.pod, code);
             show_one(member, known, initializing, restarts)
         })
@@ -224,7 +224,7 @@ pub(super) fn ephemerals(plan: &Plan<'_>, memory: &Memory) -> Vec<ContainerStatu
     let share = share(plan.pod);
     let initializing = spec::inits(plan.pod).next().is_some();
     let all = spec::beside(plan.ephemerals).map(|member| {
-        let known = memory.containers.get(member.name());
+        let known = memory.containers.get(member.name()).map(Box::as_ref);
         ContainerStatus {
             ready: false,
             started: None,
