@@ -266,11 +266,11 @@ async fn a_damaged_checkpoint_is_set_aside_and_harms_no_other() {
     world.clear();
     let b = tmp.path().join("b.json");
     let bytes = std::fs::read(&b).unwrap();
-    std::fs::write(&b, &bytes[..bytes.len() / 2]).unwrap();
+    std::fs::write(&b, &bytes[..100]).unwrap();
     let c = tmp.path().join("c.json");
     let newer = String::from_utf8(std::fs::read(&c).unwrap())
         .unwrap()
-        .replacen("\"version\":1", "\"version\":9", 1);
+        .replace("\"version\":1", "\"version\":9");
     std::fs::write(&c, newer).unwrap();
     std::fs::write(tmp.path().join("d.json.tmp"), b"{").unwrap();
 
