@@ -116,8 +116,11 @@ fn pull_secret(namespace: &str, name: &str, secret: &Secret) -> Result<Auth, Fai
         .map_err(|error| image_failure(&error))
 }
 
+/// Whatever a registry says, it is asked again after a backoff, as the kubelet asks: the image may be pushed yet, the
+/// password mended. Only a name that is none stays so.
 fn image_failure(error: &image::Error) -> Failure {
-    failure(error.reason(), sentence(error), error.retryable())
+    let reason = error.reason();
+    failure(reason, sentence(error), reason != "InvalidImageName")
 }
 
 /// Splits `FILE#export`, unless a file has that name.
@@ -246,7 +249,7 @@ impl Hands {
         }
         Err(match refused {
             Some(error) => image_failure(&error),
-            None => failure("ErrImagePull", "there is nobody to ask as", false),
+            None => failure("ErrImagePull", "there is nobody to ask as", true),
         })
     }
 
@@ -332,6 +335,7 @@ impl Hands {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use k8s_openapi::ByteString;
+    use lifecycle::Retry;
 
     use super::*;
 
@@ -345,6 +349,27 @@ mod tests {
         let auth = pull_secret("shop", "registry", &secret)?;
         let name: Reference = "r.example.org/app".parse().unwrap();
         Ok(auth.all(&name).await.unwrap())
+    }
+
+    #[test]
+    fn a_registry_is_asked_again_unless_the_name_is_none() {
+        let absent = image::Error::NotFound {
+            registry: "r.example.org".to_owned(),
+            image: "r.example.org/app:1".to_owned(),
+            what: "tag \"1\"".to_owned(),
+            detail: String::new(),
+        };
+        let told = image_failure(&absent);
+        assert_eq!(
+            (told.reason.as_str(), told.retry),
+            ("ErrImagePull", Retry::Backoff)
+        );
+        let wrong = "UPPER/case".parse::<Reference>().unwrap_err();
+        let told = image_failure(&image::Error::from(wrong));
+        assert_eq!(
+            (told.reason.as_str(), told.retry),
+            ("InvalidImageName", Retry::Never)
+        );
     }
 
     #[tokio::test]
