@@ -57,7 +57,7 @@ pub(crate) fn sentence(error: &dyn std::error::Error) -> String {
 /// What this machine has, where no cluster shares it out: for what pods are told, not for admission.
 /// `root` is on the disk that they use.
 pub(crate) fn machine(root: &std::path::Path) -> lifecycle::Resources {
-    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let cpus = runtime::cores();
     let info = rustix::system::sysinfo();
     let memory: u64 = info.totalram;
     lifecycle::Resources {

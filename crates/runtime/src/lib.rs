@@ -48,7 +48,7 @@ pub use compile::{
 pub use events::Events;
 pub use host::Host;
 pub use http::HttpSpec;
-pub use local::{Local, LocalConfig, LocalError};
+pub use local::{Local, LocalConfig, LocalError, cores};
 pub use remote::{Remote, RemoteError};
 pub use serve::{guest_host_main, raise_descriptors};
 pub use spec::{

@@ -310,8 +310,10 @@ fn runtime(workers: Option<usize>) -> std::io::Result<Runtime> {
     builder.build()
 }
 
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
+/// How many processors this process may use, as it was at first: to find out reads a handful of files each time.
+pub fn cores() -> usize {
+    static CORES: OnceLock<usize> = OnceLock::new();
+    *CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
 }
 
 impl Drop for Local {

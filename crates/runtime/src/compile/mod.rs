@@ -132,8 +132,7 @@ impl Compiler {
         args: &[OsString],
         limits: CompileLimits,
     ) -> Result<Compiler, CompileError> {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let share = Share::of(cores);
+        let share = Share::of(crate::cores());
         Ok(Compiler(Arc::new(Inner {
             cache: Cache::open(cache)?,
             program: Program {
