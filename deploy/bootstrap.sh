@@ -18,8 +18,7 @@ cluster() {
     kubectl config view --raw --minify --flatten -o "jsonpath={.clusters[0].cluster.$1}"
 }
 
-server=$(cluster server)
-[ -n "$server" ] || fail "kubectl has no current context; see kubectl config get-contexts"
+server=$(cluster server) || fail "kubectl has no current context that leads to a cluster; see kubectl config get-contexts"
 authority=$(cluster certificate-authority-data)
 if [ -z "$authority" ]; then
     # kubectl trusts the machine's authorities, or none: the cluster has its own in each namespace.

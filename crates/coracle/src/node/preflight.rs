@@ -210,7 +210,10 @@ async fn cluster(config: &NodeConfig, report: &mut Report) {
     };
     let server = match check.server().await {
         Ok(server) => server,
-        Err(error) => return report.line(Verdict::Fail, "API server", help(&error)),
+        Err(error) => {
+            let text = format!("{}: {}", access.server(), help(&error));
+            return report.line(Verdict::Fail, "API server", text);
+        }
     };
     let shown = format!("{} is {}", access.server(), server.version);
     report.line(Verdict::Ok, "API server", shown);
