@@ -38,7 +38,14 @@ pub(crate) fn run(context: &mut Context, wanted: &Arguments) -> Result<()> {
     std::fs::create_dir_all(&out)?;
     let mut mutants = Command::new(setup::cargo_mutants_program(context));
     mutants
-        .args(["mutants", "--package", "lifecycle", "--no-shuffle"])
+        .args([
+            "mutants",
+            "--package",
+            "lifecycle",
+            "--no-shuffle",
+            "--profile",
+            "mutants",
+        ])
         .args(["--jobs", &wanted.jobs.to_string()])
         .arg("--output")
         .arg(&out)
