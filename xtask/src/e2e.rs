@@ -6,13 +6,14 @@ use crate::context::Context;
 use crate::{guests, process, setup};
 
 /// The suites that need a control plane, or a registry.
-const SUITES: [&str; 6] = [
+const SUITES: [&str; 7] = [
     "cluster",
     "binary",
     "kubelet",
     "transitions",
     "images",
     "identity",
+    "heartbeat",
 ];
 
 /// The suite of whole clusters. Its tests wait more than they work: many may run side by side.
@@ -20,7 +21,7 @@ const HOSTS: &str = "hosts";
 const BESIDE: &str = "--test-threads=8";
 
 /// Tests in real clusters.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub(crate) struct Arguments {
     /// Leave the folders of clusters where they are: logs, certificates, data
     #[arg(long)]
@@ -81,6 +82,14 @@ pub(crate) fn run(context: &mut Context, arguments: &Arguments) -> Result<()> {
     // All are run, whatever becomes of the first.
     let others = tests(context, arguments, &SUITES, None);
     tests(context, arguments, &[HOSTS], Some(BESIDE)).and(others)
+}
+
+/// Runs the tests of whole clusters; what they need is built.
+///
+/// # Errors
+/// When one fails.
+pub(crate) fn hosts(context: &Context) -> Result<()> {
+    tests(context, &Arguments::default(), &[HOSTS], Some(BESIDE))
 }
 
 fn tests(

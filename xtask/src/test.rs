@@ -50,7 +50,10 @@ pub(crate) fn run(context: &mut Context) -> Result<()> {
     context.say("tests of every crate, then of the whole against a real control plane");
     let mut tests = context.cargo(&["test", "--workspace", "--no-fail-fast"]);
     tests.env("CORACLE", context.target().join("debug/coracle"));
-    process::run(&mut tests, "mend the tests that failed above")
+    let most = process::run(&mut tests, "mend the tests that failed above");
+    // All are run, whatever becomes of the first.
+    context.say("tests of whole clusters, side by side");
+    e2e::hosts(context).and(most)
 }
 
 /// Runs simulated histories.
