@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -25,16 +26,16 @@ pub struct Allocation {
 }
 
 impl Allocation {
-    /// All that the Pod asks for.
-    pub fn of(pod: &Pod) -> Allocation {
+    /// All that the Pod asks for. Shared: who grants it, who has it and who counts it keep the same.
+    pub fn of(pod: &Pod) -> Arc<Allocation> {
         let containers = spec::members(pod).filter_map(|member| {
             let own = member.spec.resources.as_ref()?;
             (!is_nothing(own)).then(|| (member.name().to_owned(), own.clone()))
         });
-        Allocation {
+        Arc::new(Allocation {
             pod: pod.spec.as_ref().and_then(|spec| spec.resources.clone()),
             containers: containers.collect(),
-        }
+        })
     }
 
     /// True if the Pod asks for just that.

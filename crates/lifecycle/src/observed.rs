@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -208,7 +209,7 @@ pub enum Sizing {
     /// It has them.
     Granted {
         /// Which.
-        allocation: Allocation,
+        allocation: Arc<Allocation>,
         /// `metadata.generation` of the Pod that asked for them.
         generation: Option<i64>,
     },

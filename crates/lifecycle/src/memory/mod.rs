@@ -8,6 +8,7 @@ mod run;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -107,7 +108,7 @@ impl Memory {
 #[serde(default)]
 pub struct Resize {
     /// What the node gave; `None` before it was admitted.
-    pub allocated: Option<Allocation>,
+    pub allocated: Option<Arc<Allocation>>,
     /// PodResizePending: the Pod asks for what the node did not give.
     pub pending: Option<ResizeCondition>,
     /// PodResizeInProgress: what the node gave is not in effect yet.

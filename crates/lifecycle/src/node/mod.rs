@@ -121,7 +121,7 @@ pub struct PodView {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Wanted {
     /// All of them.
-    pub allocation: Allocation,
+    pub allocation: Arc<Allocation>,
     /// Together.
     pub requests: Resources,
     /// `metadata.generation` of the Pod that asks for them.
@@ -140,9 +140,9 @@ pub struct Standing {
     /// See [`PodView::ending`].
     pub ending: Option<Cause>,
     /// What it was given.
-    pub allocated: Option<Allocation>,
+    pub allocated: Option<Arc<Allocation>>,
     /// What it is being given in the place of that.
-    pub granted: Option<Allocation>,
+    pub granted: Option<Arc<Allocation>>,
 }
 
 /// What is decided.
