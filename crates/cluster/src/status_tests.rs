@@ -1,8 +1,8 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use k8s_openapi::api::core::v1::{
-    ContainerState, ContainerStateTerminated, ContainerStateWaiting, HostIP, PodIP,
-    PodReadinessGate, PodSpec,
+    ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, HostIP,
+    PodIP, PodReadinessGate, PodSpec,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
@@ -252,6 +252,26 @@ fn a_pod_that_is_being_made_is_of_passing_interest_and_one_that_cannot_be_is_not
         ..Default::default()
     };
     assert!(!is_passing(&bound, &refused));
+}
+
+#[test]
+fn a_deleted_pod_of_which_nothing_runs_is_of_passing_interest_until_it_is_over() {
+    let mut deleted = pod(PodStatus::default());
+    let crashing = waiting("Running", "CrashLoopBackOff");
+    assert!(!is_passing(&deleted, &crashing));
+    deleted.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
+    assert!(is_passing(&deleted, &crashing));
+    let mut running = crashing.clone();
+    running.container_statuses.as_mut().unwrap()[0].state = Some(ContainerState {
+        running: Some(ContainerStateRunning::default()),
+        ..Default::default()
+    });
+    assert!(!is_passing(&deleted, &running));
+    let over = PodStatus {
+        phase: Some("Failed".into()),
+        ..crashing
+    };
+    assert!(!is_passing(&deleted, &over));
 }
 
 #[test]
