@@ -68,7 +68,7 @@ fn is_all_but_over(pod: &Pod, status: &PodStatus) -> bool {
     pod.metadata.deletion_timestamp.is_some()
         && !is_terminal(Some(status))
         && containers.peek().is_some()
-        && !containers.any(|container| runs(container))
+        && !containers.any(runs)
 }
 
 fn is_being_made(status: &PodStatus) -> bool {

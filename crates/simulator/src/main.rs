@@ -113,7 +113,7 @@ fn some(arguments: &Arguments, begun: &Clock, next: &AtomicU64) -> (Coverage, Op
             return (coverage, Some((number, violation)));
         }
         let done = number + 1 - arguments.from;
-        if done % LINE == 0 {
+        if done.is_multiple_of(LINE) {
             let (all, rate) = (arguments.histories, begun.rate(done));
             eprintln!("{} of {all} histories, {rate:.0} a second", number + 1);
         }
