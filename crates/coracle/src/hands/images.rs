@@ -364,7 +364,7 @@ mod tests {
             (told.reason.as_str(), told.retry),
             ("ErrImagePull", Retry::Backoff)
         );
-        let wrong = "UPPER/case".parse::<Reference>().unwrap_err();
+        let wrong = "r.example.org/UPPER:1".parse::<Reference>().unwrap_err();
         let told = image_failure(&image::Error::from(wrong));
         assert_eq!(
             (told.reason.as_str(), told.retry),
