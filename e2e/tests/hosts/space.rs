@@ -9,7 +9,7 @@ use e2e::Cluster;
 use e2e::cluster::WasmNode;
 use futures::StreamExt;
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use kube::api::PostParams;
 use kube::runtime::wait::{Condition, await_condition};
 use kube::runtime::watcher::{self, Event, watcher};
@@ -78,13 +78,17 @@ impl Space {
     async fn new(scene: &'static Scene, name: &'static str, turn: Turn) -> Space {
         let client = scene.client().await;
         scene.kubectl(&["create", "namespace", name]).await;
-        Space {
+        let space = Space {
             scene,
             ours: scene.ours.as_ref(),
             name,
             client,
             _turn: turn,
-        }
+        };
+        // Pods are refused without it, and its controller may be about to come back from what another test did.
+        let there = |account: Option<&ServiceAccount>| account.is_some();
+        space.until("default", "there", there).await;
+        space
     }
 
     /// The hosts, in a test that asked for some.
