@@ -37,16 +37,13 @@ pub(crate) fn is_terminal(status: Option<&PodStatus>) -> bool {
 const MAKING: [&str; 2] = ["ContainerCreating", "PodInitializing"];
 
 /// Whether `wanted` tells nothing that will last of a pod that the API server has as `pod`: each of its containers is
-/// still being made, none runs any more of a pod under deletion, whose terminal phase is at hand, or nothing but
-/// `observedGeneration` has changed.
+/// still being made, or nothing but `observedGeneration` has changed.
 pub(crate) fn is_passing(pod: &Pod, wanted: &PodStatus) -> bool {
     let told = Pod {
         status: pod.status.as_ref().map(without_generation),
         ..Pod::default()
     };
-    is_being_made(wanted)
-        || is_all_but_over(pod, wanted)
-        || patch(&told, &without_generation(wanted)).is_none()
+    is_being_made(wanted) || patch(&told, &without_generation(wanted)).is_none()
 }
 
 fn without_generation(status: &PodStatus) -> PodStatus {
@@ -58,7 +55,8 @@ fn without_generation(status: &PodStatus) -> PodStatus {
     status
 }
 
-fn is_all_but_over(pod: &Pod, status: &PodStatus) -> bool {
+/// Whether nothing runs any more of a pod under deletion: once it holds nothing either, that is told, and the pod deleted.
+pub(crate) fn is_all_but_over(pod: &Pod, status: &PodStatus) -> bool {
     let containers = [&status.init_container_statuses, &status.container_statuses];
     let mut containers = containers.into_iter().flatten().flatten().peekable();
     let runs = |status: &ContainerStatus| {
@@ -66,7 +64,6 @@ fn is_all_but_over(pod: &Pod, status: &PodStatus) -> bool {
         state.is_some_and(|state| state.running.is_some())
     };
     pod.metadata.deletion_timestamp.is_some()
-        && !is_terminal(Some(status))
         && containers.peek().is_some()
         && !containers.any(runs)
 }

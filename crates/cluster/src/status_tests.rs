@@ -255,23 +255,25 @@ fn a_pod_that_is_being_made_is_of_passing_interest_and_one_that_cannot_be_is_not
 }
 
 #[test]
-fn a_deleted_pod_of_which_nothing_runs_is_of_passing_interest_until_it_is_over() {
+fn a_deleted_pod_of_which_nothing_runs_is_all_but_over() {
     let mut deleted = pod(PodStatus::default());
     let crashing = waiting("Running", "CrashLoopBackOff");
-    assert!(!is_passing(&deleted, &crashing));
+    assert!(!is_all_but_over(&deleted, &crashing));
     deleted.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
-    assert!(is_passing(&deleted, &crashing));
+    assert!(is_all_but_over(&deleted, &crashing));
     let mut running = crashing.clone();
     running.container_statuses.as_mut().unwrap()[0].state = Some(ContainerState {
         running: Some(ContainerStateRunning::default()),
         ..Default::default()
     });
-    assert!(!is_passing(&deleted, &running));
-    let over = PodStatus {
+    assert!(!is_all_but_over(&deleted, &running));
+    let failed = PodStatus {
         phase: Some("Failed".into()),
         ..crashing
     };
-    assert!(!is_passing(&deleted, &over));
+    assert!(is_all_but_over(&deleted, &failed));
+    let nothing_known = PodStatus::default();
+    assert!(!is_all_but_over(&deleted, &nothing_known));
 }
 
 #[test]

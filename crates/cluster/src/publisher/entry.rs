@@ -62,11 +62,14 @@ impl Entry {
         }
     }
 
-    /// The next call says nothing that anybody waits for: the pod is still being made, or nothing but the generation that
-    /// was seen is new.
+    /// The next call says nothing that anybody waits for: the pod is still being made, it is deleted and lets go of what
+    /// it held, or nothing but the generation that was seen is new.
     pub(super) fn is_passing(&self) -> bool {
         let wanted = self.wanted.as_ref().filter(|_| !self.may_be_deleted());
-        wanted.is_some_and(|wanted| status::is_passing(&self.object, wanted))
+        wanted.is_some_and(|wanted| {
+            let lets_go = !self.released && status::is_all_but_over(&self.object, wanted);
+            lets_go || status::is_passing(&self.object, wanted)
+        })
     }
 
     /// The kubelet's rule: under deletion, nothing held, and the terminal phase seen *at the API server*.

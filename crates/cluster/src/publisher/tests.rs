@@ -299,3 +299,28 @@ async fn what_passes_is_written_when_it_stays_and_what_fails_at_once() {
     assert_eq!(reason, "ErrImagePull");
     assert!(begun.elapsed() < PASSING);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_deleted_pod_that_lets_go_soon_is_told_of_once() {
+    let mut bench = bench(true);
+    let ended = |ready: &str| {
+        let container = json!({ "name": "app", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+            "state": { "terminated": { "exitCode": 143 } } });
+        let condition = json!({ "type": "PodReadyToStartContainers", "status": ready });
+        let status = json!({ "phase": "Failed", "conditions": [condition], "containerStatuses": [container] });
+        serde_json::from_value::<PodStatus>(status).unwrap()
+    };
+    let publisher = bench.publisher.clone();
+    let publish =
+        |ready: &str, released| publisher.publish("u1", &bench.pod, ended(ready), released);
+    publish("True", false);
+    tokio::time::sleep(PASSING / 2).await;
+    let begun = Instant::now();
+    publish("False", true);
+    let (_, written) = bench.calls.recv().await.unwrap();
+    assert_eq!(written["status"]["conditions"][0]["status"], "False");
+    assert!(begun.elapsed() < PASSING / 4, "it waited for nothing");
+    assert!(bench.next().await.starts_with("DELETE"));
+    bench.idle().await;
+    assert!(bench.calls.try_recv().is_err());
+}
