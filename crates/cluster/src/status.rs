@@ -55,10 +55,15 @@ fn without_generation(status: &PodStatus) -> PodStatus {
     status
 }
 
+/// Its init containers and its main ones.
+fn containers(status: &PodStatus) -> impl Iterator<Item = &ContainerStatus> {
+    let all = [&status.init_container_statuses, &status.container_statuses];
+    all.into_iter().flatten().flatten()
+}
+
 /// Whether nothing runs any more of a pod under deletion: once it holds nothing either, that is told, and the pod deleted.
 pub(crate) fn is_all_but_over(pod: &Pod, status: &PodStatus) -> bool {
-    let containers = [&status.init_container_statuses, &status.container_statuses];
-    let mut containers = containers.into_iter().flatten().flatten().peekable();
+    let mut containers = containers(status).peekable();
     let runs = |status: &ContainerStatus| {
         let state = status.state.as_ref();
         state.is_some_and(|state| state.running.is_some())
@@ -69,8 +74,7 @@ pub(crate) fn is_all_but_over(pod: &Pod, status: &PodStatus) -> bool {
 }
 
 fn is_being_made(status: &PodStatus) -> bool {
-    let containers = [&status.init_container_statuses, &status.container_statuses];
-    let mut containers = containers.into_iter().flatten().flatten().peekable();
+    let mut containers = containers(status).peekable();
     let waits = |status: &ContainerStatus| {
         let state = status.state.as_ref();
         let waiting = state.and_then(|state| state.waiting.as_ref());

@@ -119,8 +119,8 @@ fn pull_secret(namespace: &str, name: &str, secret: &Secret) -> Result<Auth, Fai
 /// Whatever a registry says, it is asked again after a backoff, as the kubelet asks: the image may be pushed yet, the
 /// password mended. Only a name that is none stays so.
 fn image_failure(error: &image::Error) -> Failure {
-    let reason = error.reason();
-    failure(reason, sentence(error), reason != "InvalidImageName")
+    let may_heal = !matches!(error, image::Error::Name(_));
+    failure(error.reason(), sentence(error), may_heal)
 }
 
 /// Splits `FILE#export`, unless a file has that name.
