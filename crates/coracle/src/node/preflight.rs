@@ -12,6 +12,7 @@ use rustix::process::{Resource, getrlimit};
 use super::config::NodeConfig;
 use super::{amounts, describe};
 use crate::cli::node::Args;
+use crate::program::sentence;
 
 /// Between this machine's clock and the server's, seconds: certificates are backdated by five minutes,
 /// and the node controller forgives 50 s.
@@ -100,7 +101,7 @@ fn machine(config: &NodeConfig, report: &mut Report) {
                 free.ephemeral_storage >> 20
             ),
         ),
-        Err(error) => report.line(Verdict::Fail, "resources", format!("{error:#}")),
+        Err(error) => report.line(Verdict::Fail, "resources", sentence(error.as_ref())),
     }
     let open = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
     room(
@@ -182,7 +183,7 @@ fn writable(root: &Path) -> Result<String, String> {
 async fn cluster(config: &NodeConfig, report: &mut Report) {
     let access = match access(config).await {
         Ok(access) => access,
-        Err(error) => return report.line(Verdict::Fail, "identity", format!("{error:#}")),
+        Err(error) => return report.line(Verdict::Fail, "identity", sentence(error.as_ref())),
     };
     let name = describe::name(config, &access);
     let own = access.node().is_some();
@@ -202,7 +203,7 @@ async fn cluster(config: &NodeConfig, report: &mut Report) {
         }
     }
     if let Err(error) = describe::ip(config, &access) {
-        report.line(Verdict::Fail, "address", format!("{error:#}"));
+        report.line(Verdict::Fail, "address", sentence(error.as_ref()));
     }
     let check = match Check::of(&access) {
         Ok(check) => check,
