@@ -179,7 +179,7 @@ pub(crate) async fn agent(
         ..Config::default()
     };
     let (agent, _) = Agent::start(config, ports).await?;
-    agent.guests_known(Vec::new(), Timestamp::now());
+    agent.guests_known(1, Vec::new(), Timestamp::now());
     agent.sources_ready();
     Ok(agent)
 }

@@ -1,6 +1,8 @@
 //! Tests against real clusters: what they need is built, then they run; or a person gets a cluster to play with.
 
-use anyhow::Result;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
 
 use crate::context::Context;
 use crate::{guests, process, setup};
@@ -20,6 +22,9 @@ const SUITES: [&str; 7] = [
 const HOSTS: &str = "hosts";
 const BESIDE: &str = "--test-threads=8";
 
+/// What helps when tests fail.
+const MEND: &str = "mend the tests that failed above";
+
 /// Tests in real clusters.
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Arguments {
@@ -29,8 +34,9 @@ pub(crate) struct Arguments {
     /// Instead of tests: a cluster of two hosts with a Wasm node each, and a shell in it
     #[arg(long)]
     shell: bool,
-    /// Only the tests of whole clusters, in the cluster of $KUBECONFIG, where Wasm nodes are Ready. Their images are
-    /// pushed to $CORACLE_E2E_REGISTRY [default: 127.0.0.1:5000], from where its nodes have to have them
+    /// Only the tests of whole clusters, in the cluster of $KUBECONFIG or kind's ($KIND_CLUSTER_NAME), where Wasm nodes
+    /// are Ready. Their images are pushed to $CORACLE_E2E_REGISTRY [default: 127.0.0.1:5000], from where its nodes have
+    /// to have them
     #[arg(long, value_enum, conflicts_with = "shell")]
     cluster: Option<Which>,
     /// Only tests whose name contains this
@@ -42,6 +48,8 @@ pub(crate) struct Arguments {
 enum Which {
     /// That of the kubeconfig
     Current,
+    /// One that `kind create cluster` has made
+    Kind,
 }
 
 /// Builds the programs of clusters.
@@ -76,12 +84,41 @@ pub(crate) fn run(context: &mut Context, arguments: &Arguments) -> Result<()> {
         return process::run(&mut shell, "see the message above");
     }
     context.say("tests in real clusters");
-    if arguments.cluster.is_some() {
-        return tests(context, arguments, &[HOSTS], Some(BESIDE));
+    if let Some(which) = arguments.cluster {
+        return visit(context, arguments, which);
     }
     // All are run, whatever becomes of the first.
     let others = tests(context, arguments, &SUITES, None);
     tests(context, arguments, &[HOSTS], Some(BESIDE)).and(others)
+}
+
+/// Runs the tests of whole clusters in one that is there already.
+fn visit(context: &Context, arguments: &Arguments, which: Which) -> Result<()> {
+    let kubeconfig = match which {
+        Which::Current => None,
+        Which::Kind => Some(kubeconfig_of_kind()?),
+    };
+    let mut tests = command(context, arguments, &[HOSTS], Some(BESIDE));
+    tests.env("CORACLE_E2E_CLUSTER", "current");
+    if let Some(kubeconfig) = &kubeconfig {
+        tests.env("KUBECONFIG", kubeconfig.path());
+    }
+    process::run(&mut tests, MEND)
+}
+
+/// What kind knows of its cluster, in a file of ours: the person's own may name another.
+fn kubeconfig_of_kind() -> Result<tempfile::NamedTempFile> {
+    ensure!(
+        process::has("kind"),
+        "kind is not on PATH: install it, or name a cluster by KUBECONFIG and --cluster current"
+    );
+    let text = process::text(Command::new("kind").args(["get", "kubeconfig"]));
+    let text = text.context(
+        "make the cluster with `kind create cluster`, and let a Wasm node join it (README, \"Join a cluster\")",
+    )?;
+    let file = tempfile::NamedTempFile::new()?;
+    std::fs::write(file.path(), text)?;
+    Ok(file)
 }
 
 /// Runs the tests of whole clusters; what they need is built.
@@ -98,6 +135,15 @@ fn tests(
     suites: &[&str],
     threads: Option<&str>,
 ) -> Result<()> {
+    process::run(&mut command(context, arguments, suites, threads), MEND)
+}
+
+fn command(
+    context: &Context,
+    arguments: &Arguments,
+    suites: &[&str],
+    threads: Option<&str>,
+) -> Command {
     let mut words = vec!["test", "--workspace", "--no-fail-fast"];
     words.extend(suites.iter().flat_map(|suite| ["--test", suite]));
     words.extend(arguments.filter.as_deref());
@@ -107,8 +153,5 @@ fn tests(
     if arguments.keep {
         tests.env("CORACLE_E2E_KEEP", "1");
     }
-    if arguments.cluster.is_some() {
-        tests.env("CORACLE_E2E_CLUSTER", "current");
-    }
-    process::run(&mut tests, "mend the tests that failed above")
+    tests
 }

@@ -67,7 +67,7 @@ pub(crate) struct Table {
     /// Restored pods that no source has named yet.
     unseen: std::collections::HashSet<String>,
     pub(crate) sources_ready: bool,
-    guests_known: bool,
+    guest_host: Option<u64>,
     pub(crate) orphans: Orphans,
     pub(crate) node: node::State,
 }
@@ -94,8 +94,8 @@ impl Inner {
     fn add(self: &Arc<Self>, table: &mut Table, uid: &str, mut ledger: Ledger) {
         ledger.host_ips(self.config.host_ips.clone());
         let held = table.orphans.of(uid);
-        if table.guests_known {
-            ledger.guests(&[], Timestamp::MIN);
+        if let Some(guest_host) = table.guest_host {
+            ledger.guests(guest_host, &[], Timestamp::MIN);
         }
         let slot = Arc::new(Slot::new(uid.to_owned(), ledger, held));
         table.slots.insert(uid.to_owned(), Arc::clone(&slot));
@@ -156,7 +156,7 @@ impl Agent {
                 .filter_map(|checkpoint| checkpoint.pod.metadata.uid.clone())
                 .collect(),
             sources_ready: false,
-            guests_known: false,
+            guest_host: None,
             orphans: Orphans::default(),
             node: node::State::default(),
         };
@@ -248,15 +248,15 @@ impl Agent {
         self.inner.node.notify_one();
     }
 
-    /// What the guest host ran at `as_of`: to be told once at the start, after its exits that are
+    /// What the guest host of this number, which no other has, ran at `as_of`: to be told once at the start, after its exits that are
     /// still kept, and each time that a guest host has taken the place of another.
-    pub fn guests_known(&self, running: Vec<Guest>, as_of: Timestamp) {
+    pub fn guests_known(&self, guest_host: u64, running: Vec<Guest>, as_of: Timestamp) {
         let mut by_uid: HashMap<String, Vec<Guest>> = HashMap::new();
         for guest in running {
             by_uid.entry(guest.uid.clone()).or_default().push(guest);
         }
         let mut table = self.inner.table();
-        table.guests_known = true;
+        table.guest_host = Some(guest_host);
         for slot in table.slots.values() {
             let guests = if slot.lock().held {
                 None
@@ -264,7 +264,7 @@ impl Agent {
                 by_uid.remove(&slot.uid)
             };
             slot.tell(|ledger| {
-                ledger.guests(&guests.unwrap_or_default(), as_of);
+                ledger.guests(guest_host, &guests.unwrap_or_default(), as_of);
                 true
             });
         }
@@ -361,7 +361,7 @@ impl Agent {
 
     /// Nothing is ended before both the guests and the pods that may own them are known.
     fn reap_orphans(&self, table: &mut Table) {
-        if table.sources_ready && table.guests_known {
+        if table.sources_ready && table.guest_host.is_some() {
             for uid in table.orphans.waiting() {
                 orphans::reap(&self.inner, &mut table.orphans, &uid);
             }

@@ -256,9 +256,9 @@ impl Ledger {
         new
     }
 
-    /// What the guest host ran of this pod at `as_of`. A run that was started before, is not among
+    /// What the guest host of this number ran of this pod at `as_of`. A run that was started before, is not among
     /// them and has not been told to have ended is lost.
-    pub fn guests(&mut self, running: &[Guest], as_of: Timestamp) {
+    pub fn guests(&mut self, guest_host: u64, running: &[Guest], as_of: Timestamp) {
         let runs = |key: &Key| {
             running.iter().any(|guest| {
                 key.container.as_deref() == Some(&guest.container) && key.attempt == guest.attempt
@@ -291,7 +291,7 @@ impl Ledger {
                 output,
             });
         }
-        self.observed.guests_known = true;
+        self.observed.guest_host = Some(guest_host);
     }
 
     /// Goes back to what a checkpoint remembers, after a fault in between; facts stay facts.

@@ -88,7 +88,7 @@ async fn an_agent_that_dies_before_the_effect_asks_for_it_again() {
         0,
         "before the guests are known nothing may start"
     );
-    second.guests_known(Vec::new(), world.now());
+    second.guests_known(1, Vec::new(), world.now());
     world.until_phase("a", "Running").await;
     assert_eq!(
         world
@@ -116,7 +116,7 @@ async fn running(policy: &str) -> (Arc<World>, Arc<Memory>) {
 async fn what_still_runs_is_adopted() {
     let (world, store) = running("Always").await;
     let (agent, _) = world.agent(store).await;
-    agent.guests_known(vec![guest("a", 0)], world.now());
+    agent.guests_known(1, vec![guest("a", 0)], world.now());
     agent.apply(pod("a", "Always")).unwrap();
     agent.sources_ready();
     world.until_phase("a", "Running").await;
@@ -159,7 +159,7 @@ async fn what_runs_no_more_is_lost_and_restarted() {
     );
     // And when the guest host is replaced under a living agent.
     tokio::time::sleep(Duration::from_secs(1)).await;
-    agent.guests_known(Vec::new(), world.now());
+    agent.guests_known(1, Vec::new(), world.now());
     world
         .until("restarted", |world| world.count("a", Kind::Start) == 2)
         .await;
@@ -171,7 +171,7 @@ async fn an_exit_while_no_agent_was_there_is_not_lost() {
     let (agent, _) = world.agent(store).await;
     agent.guest_exited("a", "web", 0, world.exit(7));
     agent.guest_exited("a", "web", 0, world.exit(8));
-    agent.guests_known(Vec::new(), world.now());
+    agent.guests_known(1, Vec::new(), world.now());
     world.until_phase("a", "Failed").await;
     let state = world.status("a").container_statuses.unwrap()[0]
         .state
@@ -184,7 +184,7 @@ async fn an_exit_while_no_agent_was_there_is_not_lost() {
 async fn a_restored_pod_is_gone_only_once_all_sources_have_told() {
     let (world, store) = running("Always").await;
     let (agent, _) = world.agent(store.clone()).await;
-    agent.guests_known(vec![guest("a", 0), guest("stranger", 4)], world.now());
+    agent.guests_known(1, vec![guest("a", 0), guest("stranger", 4)], world.now());
     tokio::time::sleep(Duration::from_secs(600)).await;
     assert!(world.stops().is_empty() && world.reaped.lock().unwrap().is_empty());
     agent.sources_ready();
@@ -209,7 +209,7 @@ async fn a_restored_pod_is_gone_only_once_all_sources_have_told() {
 async fn a_static_pod_waits_for_no_api_server() {
     let world = World::new();
     let (agent, _) = world.agent(Arc::new(Memory::default())).await;
-    agent.guests_known(Vec::new(), world.now());
+    agent.guests_known(1, Vec::new(), world.now());
     let mut fixed = pod("fixed", "Always");
     let source = ("kubernetes.io/config.source".to_owned(), "file".to_owned());
     fixed.metadata.annotations = Some([source].into());
@@ -285,6 +285,7 @@ async fn a_damaged_checkpoint_is_set_aside_and_harms_no_other() {
     assert!(tmp.path().join("b.json.bad").exists() && tmp.path().join("c.json.bad").exists());
     assert!(!tmp.path().join("d.json.tmp").exists());
     agent.guests_known(
+        1,
         vec![guest("a", 0), guest("b", 0), guest("c", 0)],
         world.now(),
     );
@@ -307,7 +308,7 @@ async fn a_damaged_checkpoint_is_set_aside_and_harms_no_other() {
 async fn a_pod_waits_for_the_end_of_guests_of_its_forgotten_life() {
     let world = World::new();
     let (agent, _) = world.agent(Arc::new(Memory::default())).await;
-    agent.guests_known(vec![guest("a", 0)], world.now());
+    agent.guests_known(1, vec![guest("a", 0)], world.now());
     agent.apply(pod("a", "Never")).unwrap();
     // It is told of the guest that is being ended, not of the pod's first run.
     agent.guest_exited("a", "web", 0, world.exit(9));

@@ -57,7 +57,7 @@ fn drive(ledger: &mut Ledger, keep: Kind) -> (Ticket, Action) {
 
 fn admitted(policy: &str) -> Ledger {
     let mut ledger = Ledger::new(pod("a", policy), Costs::default());
-    ledger.guests(&[], at(0));
+    ledger.guests(1, &[], at(0));
     assert!(ledger.judged(Verdict::Admitted));
     assert!(!ledger.judged(Verdict::Admitted));
     ledger
@@ -129,7 +129,7 @@ fn an_answer_to_what_was_asked_anew_is_late() {
     assert_eq!(stop.key, shorter.key);
     assert!(!ledger.answer(&stop.key, first, Err(failure()), at(4)));
     assert!(matches!(
-        ledger.observed().actions[&stop.key],
+        ledger.observed().actions.get(&stop.key).unwrap(),
         Progress::InFlight { .. }
     ));
     assert!(ledger.answer(&stop.key, second, Ok(Output::Nothing), at(4)));
@@ -143,7 +143,11 @@ fn the_first_exit_counts_and_is_absorbed_once_remembered() {
     let effects = turn(&mut ledger, 6);
     assert_eq!(effects.absorbed, [("web".to_owned(), 0)]);
     assert_eq!(
-        ledger.memory().containers["web"]
+        ledger
+            .memory()
+            .containers
+            .get("web")
+            .unwrap()
             .ended
             .as_ref()
             .unwrap()
@@ -201,14 +205,25 @@ fn a_restored_ledger_adopts_and_loses() {
         ledger.turn(at(3)).checkpoint().unwrap()
     };
     let mut adopted = Ledger::restore(checkpoint(), Costs::default());
-    adopted.guests(&[guest("a", 0)], at(3));
+    adopted.guests(1, &[guest("a", 0)], at(3));
     assert!(turn(&mut adopted, 4).actions.is_empty());
-    assert_eq!(adopted.memory().containers["web"].restart_count, 0);
+    assert_eq!(
+        adopted
+            .memory()
+            .containers
+            .get("web")
+            .unwrap()
+            .restart_count,
+        0
+    );
     let mut lost = Ledger::restore(checkpoint(), Costs::default());
-    lost.guests(&[], at(3));
+    lost.guests(1, &[], at(3));
     turn(&mut lost, 4);
     assert_eq!(
-        lost.memory().containers["web"]
+        lost.memory()
+            .containers
+            .get("web")
+            .unwrap()
             .ended
             .as_ref()
             .unwrap()
@@ -220,19 +235,43 @@ fn a_restored_ledger_adopts_and_loses() {
 #[test]
 fn a_list_of_guests_ends_no_run_that_began_after_it() {
     let mut ledger = running();
-    ledger.guests(&[], at(0));
+    ledger.guests(1, &[], at(0));
     assert!(turn(&mut ledger, 3).absorbed.is_empty());
-    assert!(ledger.memory().containers["web"].ended.is_none());
+    assert!(
+        ledger
+            .memory()
+            .containers
+            .get("web")
+            .unwrap()
+            .ended
+            .is_none()
+    );
     let listed = Guest {
         started_at: at(1),
         ..guest("a", 0)
     };
-    ledger.guests(&[listed], at(9));
+    ledger.guests(1, &[listed], at(9));
     turn(&mut ledger, 9);
-    assert!(ledger.memory().containers["web"].ended.is_none());
-    ledger.guests(&[], at(10));
+    assert!(
+        ledger
+            .memory()
+            .containers
+            .get("web")
+            .unwrap()
+            .ended
+            .is_none()
+    );
+    ledger.guests(1, &[], at(10));
     turn(&mut ledger, 10);
-    assert!(ledger.memory().containers["web"].ended.is_some());
+    assert!(
+        ledger
+            .memory()
+            .containers
+            .get("web")
+            .unwrap()
+            .ended
+            .is_some()
+    );
 }
 
 #[test]
@@ -281,7 +320,7 @@ fn asking(cpu_milli: u32) -> k8s_openapi::api::core::v1::Pod {
 #[test]
 fn what_is_granted_counts_until_it_is_taken_and_then_in_the_place_of_what_was_held() {
     let mut ledger = Ledger::new(asking(300), Costs::default());
-    ledger.guests(&[], at(0));
+    ledger.guests(1, &[], at(0));
     ledger.judged(Verdict::Admitted);
     turn(&mut ledger, 0);
     assert!(ledger.replace(asking(100)).any);
@@ -322,7 +361,7 @@ fn a_run_that_is_lost_before_it_is_remembered_is_not_started_again() {
     let mut ledger = admitted("Never");
     let (ticket, start) = drive(&mut ledger, Kind::Start);
     assert!(ledger.answer(&start.key, ticket, Ok(output(&start)), at(1)));
-    ledger.guests(&[], at(2)); // The guest host died and another took its place.
+    ledger.guests(1, &[], at(2)); // The guest host died and another took its place.
     assert!(
         turn(&mut ledger, 2)
             .actions

@@ -144,7 +144,7 @@ async fn started(
 
 async fn ready(world: &Arc<World>, machine: &Arc<Scripted>, store: Arc<dyn Checkpoints>) -> Agent {
     let agent = started(world, machine, store).await;
-    agent.guests_known(Vec::new(), world.now());
+    agent.guests_known(1, Vec::new(), world.now());
     agent.sources_ready();
     agent
 }
@@ -233,7 +233,7 @@ async fn an_eviction_goes_on_after_a_restart_of_the_agent() {
     world.clear();
     let calm = Scripted::new();
     let next = started(&world, &calm, store).await;
-    next.guests_known(vec![guest("a", 0)], world.now());
+    next.guests_known(1, vec![guest("a", 0)], world.now());
     next.apply(pod("a", "Always")).unwrap();
     next.sources_ready();
     world

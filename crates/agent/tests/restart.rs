@@ -86,13 +86,13 @@ async fn a_backoff_goes_on_with_its_count_and_its_last_state() {
 async fn a_static_pod_whose_file_went_meanwhile_ends_without_an_api_server() {
     let (world, store) = (World::new(), Arc::new(Memory::default()));
     let (agent, _) = world.agent(store.clone()).await;
-    agent.guests_known(Vec::new(), world.now());
+    agent.guests_known(1, Vec::new(), world.now());
     agent.apply(static_pod()).unwrap();
     world.until_phase("a", "Running").await;
     drop(agent);
     world.clear();
     let (agent, _) = world.agent(store.clone()).await;
-    agent.guests_known(vec![guest("a", 0)], world.now());
+    agent.guests_known(1, vec![guest("a", 0)], world.now());
     agent.gone("a");
     world
         .until("stopped", |world| world.count("a", Kind::Stop) == 1)

@@ -44,7 +44,7 @@ pub use error::{Call, CallError, Kind};
 pub use events::Recorder;
 pub use mirror::Mirrors;
 pub use node::{Health, NodeDescription};
-pub use objects::Objects;
+pub use objects::{Objects, Reader};
 pub use pods::PodEvent;
 pub use publisher::Publisher;
 pub use reviews::Reviews;

@@ -9,8 +9,9 @@ use std::fmt::Debug;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
+use cluster::Reader;
 use cluster::node::HANDLERS;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
 
 use crate::manifest::Named;
 
@@ -19,23 +20,34 @@ use crate::manifest::Named;
 pub(crate) enum ObjectError {
     /// The API server did not answer, or not with the object.
     #[error("{0}")]
-    Cluster(#[from] cluster::CallError),
+    Cluster(#[from] Arc<cluster::CallError>),
     /// The Services were never listed.
     #[error("{0}")]
     Services(#[from] cluster::NotRead),
 }
 
-/// Gives objects by namespace and name; `None` if there is none of the name.
+/// The pod that reads.
+pub(crate) fn reader(pod: &Pod) -> Reader<'_> {
+    Reader {
+        namespace: pod.metadata.namespace.as_deref().unwrap_or("default"),
+        uid: pod.metadata.uid.as_deref().unwrap_or_default(),
+    }
+}
+
+/// Gives objects of a pod's namespace by name; `None` if there is none of the name.
 #[async_trait]
 pub(crate) trait Objects: Debug + Send + Sync {
     async fn config_map(
         &self,
-        namespace: &str,
+        reader: Reader<'_>,
         name: &str,
     ) -> Result<Option<Arc<ConfigMap>>, ObjectError>;
 
-    async fn secret(&self, namespace: &str, name: &str)
-    -> Result<Option<Arc<Secret>>, ObjectError>;
+    async fn secret(
+        &self,
+        reader: Reader<'_>,
+        name: &str,
+    ) -> Result<Option<Arc<Secret>>, ObjectError>;
 
     /// The Services of the pod's namespace and the API server's: those that are known by now if it is to be `at_once`.
     /// Without a cluster there are none.
@@ -48,7 +60,11 @@ pub(crate) trait Objects: Debug + Send + Sync {
     }
 
     /// The handler of a RuntimeClass; `None` if there is no class of the name.
-    async fn runtime_handler(&self, class: &str) -> Result<Option<String>, ObjectError> {
+    async fn runtime_handler(
+        &self,
+        _reader: Reader<'_>,
+        class: &str,
+    ) -> Result<Option<String>, ObjectError> {
         let known = HANDLERS.contains(&class);
         Ok(known.then(|| class.to_owned()))
     }
@@ -60,11 +76,15 @@ pub(crate) struct NoObjects;
 
 #[async_trait]
 impl Objects for NoObjects {
-    async fn config_map(&self, _: &str, _: &str) -> Result<Option<Arc<ConfigMap>>, ObjectError> {
+    async fn config_map(
+        &self,
+        _: Reader<'_>,
+        _: &str,
+    ) -> Result<Option<Arc<ConfigMap>>, ObjectError> {
         Ok(None)
     }
 
-    async fn secret(&self, _: &str, _: &str) -> Result<Option<Arc<Secret>>, ObjectError> {
+    async fn secret(&self, _: Reader<'_>, _: &str) -> Result<Option<Arc<Secret>>, ObjectError> {
         Ok(None)
     }
 }
@@ -109,20 +129,20 @@ fn named(namespace: &str, name: &str) -> Named {
 impl Objects for FileObjects {
     async fn config_map(
         &self,
-        namespace: &str,
+        reader: Reader<'_>,
         name: &str,
     ) -> Result<Option<Arc<ConfigMap>>, ObjectError> {
         let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        Ok(all.0.get(&named(namespace, name)).cloned())
+        Ok(all.0.get(&named(reader.namespace, name)).cloned())
     }
 
     async fn secret(
         &self,
-        namespace: &str,
+        reader: Reader<'_>,
         name: &str,
     ) -> Result<Option<Arc<Secret>>, ObjectError> {
         let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        Ok(all.1.get(&named(namespace, name)).cloned())
+        Ok(all.1.get(&named(reader.namespace, name)).cloned())
     }
 }
 
@@ -137,18 +157,18 @@ pub(crate) struct ClusterObjects {
 impl Objects for ClusterObjects {
     async fn config_map(
         &self,
-        namespace: &str,
+        reader: Reader<'_>,
         name: &str,
     ) -> Result<Option<Arc<ConfigMap>>, ObjectError> {
-        Ok(self.objects.config_map(namespace, name).await?)
+        Ok(self.objects.config_map(reader, name).await?)
     }
 
     async fn secret(
         &self,
-        namespace: &str,
+        reader: Reader<'_>,
         name: &str,
     ) -> Result<Option<Arc<Secret>>, ObjectError> {
-        Ok(self.objects.secret(namespace, name).await?)
+        Ok(self.objects.secret(reader, name).await?)
     }
 
     async fn services(
@@ -159,8 +179,12 @@ impl Objects for ClusterObjects {
         Ok(self.services.of(namespace, at_once).await?)
     }
 
-    async fn runtime_handler(&self, class: &str) -> Result<Option<String>, ObjectError> {
-        let found = self.objects.runtime_class(class).await?;
+    async fn runtime_handler(
+        &self,
+        reader: Reader<'_>,
+        class: &str,
+    ) -> Result<Option<String>, ObjectError> {
+        let found = self.objects.runtime_class(reader, class).await?;
         Ok(found.map(|class| class.handler.clone()))
     }
 }

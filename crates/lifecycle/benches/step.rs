@@ -56,7 +56,7 @@ fn answer(kind: Kind, now: Timestamp) -> Output {
 fn settle(pod: &Pod, now: Timestamp) -> (Memory, Observed) {
     let mut memory = Memory::default();
     let mut observed = Observed {
-        guests_known: true,
+        guest_host: Some(1),
         verdict: Some(Verdict::Admitted),
         host_ips: vec!["192.0.2.9".parse().unwrap()],
         ..Observed::default()

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Container, Pod, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use litemap::LiteMap;
 use serde::{Deserialize, Serialize};
 
 use crate::resources::milli;
@@ -19,21 +20,92 @@ use crate::spec;
 #[serde(default)]
 pub struct Allocation {
     /// `spec.resources`
-    pub pod: Option<ResourceRequirements>,
+    pub pod: Option<Amounts>,
     /// `spec.containers[].resources` and those of init containers, by name; one that asks for
     /// nothing is not among them.
-    pub containers: BTreeMap<String, ResourceRequirements>,
+    pub containers: LiteMap<String, Amounts>,
+}
+
+/// Limits and requests by resource, as they were written: [`ResourceRequirements`] in the least
+/// memory, for a node keeps those of every container, and a `BTreeMap` has room for eleven.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Amounts {
+    limits: LiteMap<String, Quantity>,
+    requests: LiteMap<String, Quantity>,
+}
+
+impl Amounts {
+    /// What is asked for; claims are no amounts.
+    pub fn of(own: &ResourceRequirements) -> Amounts {
+        Amounts {
+            limits: own.limits().map(owned).collect(),
+            requests: own.requests().map(owned).collect(),
+        }
+    }
+
+    /// As a Pod or a status has it.
+    pub fn requirements(&self) -> ResourceRequirements {
+        let list = |list: &LiteMap<String, Quantity>| -> Option<BTreeMap<String, Quantity>> {
+            (!list.is_empty()).then(|| list.iter().map(owned).collect())
+        };
+        ResourceRequirements {
+            claims: None,
+            limits: list(&self.limits),
+            requests: list(&self.requests),
+        }
+    }
+
+    fn is_nothing(&self) -> bool {
+        self.limits.is_empty() && self.requests.is_empty()
+    }
+}
+
+fn owned((name, amount): (&String, &Quantity)) -> (String, Quantity) {
+    (name.clone(), amount.clone())
+}
+
+/// An amount of a resource.
+type Amount<'a> = (&'a String, &'a Quantity);
+
+/// What has limits and requests, in the order of their names.
+pub(crate) trait Asks {
+    /// The limits.
+    fn limits(&self) -> impl Iterator<Item = Amount<'_>>;
+    /// The requests.
+    fn requests(&self) -> impl Iterator<Item = Amount<'_>>;
+}
+
+impl Asks for ResourceRequirements {
+    fn limits(&self) -> impl Iterator<Item = Amount<'_>> {
+        self.limits.iter().flatten()
+    }
+
+    fn requests(&self) -> impl Iterator<Item = Amount<'_>> {
+        self.requests.iter().flatten()
+    }
+}
+
+impl Asks for Amounts {
+    fn limits(&self) -> impl Iterator<Item = Amount<'_>> {
+        self.limits.iter()
+    }
+
+    fn requests(&self) -> impl Iterator<Item = Amount<'_>> {
+        self.requests.iter()
+    }
 }
 
 impl Allocation {
     /// All that the Pod asks for. Shared: who grants it, who has it and who counts it keep the same.
     pub fn of(pod: &Pod) -> Arc<Allocation> {
         let containers = spec::members(pod).filter_map(|member| {
-            let own = member.spec.resources.as_ref()?;
-            (!is_nothing(own)).then(|| (member.name().to_owned(), own.clone()))
+            let own = Amounts::of(member.spec.resources.as_ref()?);
+            (!own.is_nothing()).then(|| (member.name().to_owned(), own))
         });
+        let shared = pod.spec.as_ref().and_then(|spec| spec.resources.as_ref());
         Arc::new(Allocation {
-            pod: pod.spec.as_ref().and_then(|spec| spec.resources.clone()),
+            pod: shared.map(Amounts::of),
             containers: containers.collect(),
         })
     }
@@ -55,79 +127,88 @@ impl Allocation {
         }
         let mut pod = pod.clone();
         if let Some(spec) = &mut pod.spec {
-            spec.resources.clone_from(&self.pod);
+            give(&mut spec.resources, self.pod.as_ref());
             let inits = spec.init_containers.iter_mut().flatten();
             for container in inits.chain(&mut spec.containers) {
-                container.resources = self.containers.get(&container.name).cloned();
+                give(
+                    &mut container.resources,
+                    self.containers.get(&container.name),
+                );
             }
         }
         Cow::Owned(pod)
     }
 }
 
+/// Puts these amounts in the place of others.
+fn give(asked: &mut Option<ResourceRequirements>, given: Option<&Amounts>) {
+    let claims = asked.take().and_then(|asked| asked.claims);
+    *asked = match (given, claims) {
+        (None, None) => None,
+        (given, claims) => Some(ResourceRequirements {
+            claims,
+            ..given.map(Amounts::requirements).unwrap_or_default()
+        }),
+    };
+}
+
 /// Whether a container asks for anything.
 pub(crate) fn asks(container: &Container) -> bool {
-    container
-        .resources
-        .as_ref()
-        .is_some_and(|own| !is_nothing(own))
-}
-
-fn is_nothing(own: &ResourceRequirements) -> bool {
-    let none =
-        |list: &Option<BTreeMap<String, Quantity>>| list.as_ref().is_none_or(BTreeMap::is_empty);
-    none(&own.limits) && none(&own.requests)
-}
-
-type List = BTreeMap<String, Quantity>;
-
-fn limits(own: Option<&ResourceRequirements>) -> Option<&List> {
-    own.and_then(|own| own.limits.as_ref())
-}
-
-fn requests(own: Option<&ResourceRequirements>) -> Option<&List> {
-    own.and_then(|own| own.requests.as_ref())
+    let mut own = container.resources.iter();
+    own.any(|own| own.limits().next().is_some() || own.requests().next().is_some())
 }
 
 /// The same amounts, however they are written.
-pub(crate) fn same(
-    one: Option<&ResourceRequirements>,
-    other: Option<&ResourceRequirements>,
-) -> bool {
-    same_limits(one, other) && same_list(requests(one), requests(other))
+pub(crate) fn same(one: Option<&impl Asks>, other: Option<&impl Asks>) -> bool {
+    same_limits(one, other) && same_list(all_requests(one), all_requests(other))
 }
 
 /// As [`same`], of limits alone.
-pub(crate) fn same_limits(
-    one: Option<&ResourceRequirements>,
-    other: Option<&ResourceRequirements>,
-) -> bool {
-    same_list(limits(one), limits(other))
+pub(crate) fn same_limits(one: Option<&impl Asks>, other: Option<&impl Asks>) -> bool {
+    same_list(all_limits(one), all_limits(other))
 }
 
-fn same_list(one: Option<&List>, other: Option<&List>) -> bool {
-    let amounts = |list: Option<&List>| -> BTreeMap<String, u128> {
-        let all = list.into_iter().flatten();
-        all.map(|(name, amount)| (name.clone(), milli(amount)))
-            .collect()
-    };
-    one == other || amounts(one) == amounts(other)
+fn all_limits<'a>(own: Option<&'a (impl Asks + 'a)>) -> impl Iterator<Item = Amount<'a>> {
+    own.into_iter().flat_map(Asks::limits)
+}
+
+fn all_requests<'a>(own: Option<&'a (impl Asks + 'a)>) -> impl Iterator<Item = Amount<'a>> {
+    own.into_iter().flat_map(Asks::requests)
+}
+
+fn same_list<'a>(
+    one: impl Iterator<Item = Amount<'a>>,
+    mut other: impl Iterator<Item = Amount<'a>>,
+) -> bool {
+    let mut one = one;
+    loop {
+        match (one.next(), other.next()) {
+            (None, None) => return true,
+            (Some((name, amount)), Some((also, as_much))) => {
+                let same = || amount == as_much || milli(amount) == milli(as_much);
+                if name != also || !same() {
+                    return false;
+                }
+            }
+            _ => return false,
+        }
+    }
 }
 
 /// Whether request or limit of a resource differ.
-pub(crate) fn differs(
-    name: &str,
-    one: Option<&ResourceRequirements>,
-    other: Option<&ResourceRequirements>,
-) -> bool {
-    let amount = |list: Option<&List>| list.and_then(|list| list.get(name)).map(milli);
-    amount(limits(one)) != amount(limits(other)) || amount(requests(one)) != amount(requests(other))
+pub(crate) fn differs(name: &str, one: Option<&impl Asks>, other: Option<&impl Asks>) -> bool {
+    amount(name, all_limits(one)) != amount(name, all_limits(other))
+        || amount(name, all_requests(one)) != amount(name, all_requests(other))
+}
+
+fn amount<'a>(name: &str, mut list: impl Iterator<Item = Amount<'a>>) -> Option<u128> {
+    list.find(|(other, _)| *other == name)
+        .map(|(_, amount)| milli(amount))
 }
 
 /// The limit of a resource, in thousandths; 0 is none.
-pub(crate) fn limit(name: &str, own: Option<&ResourceRequirements>) -> Option<u128> {
-    let limit = limits(own)?.get(name).map(milli);
-    limit.filter(|limit| *limit > 0)
+pub(crate) fn limit(name: &str, own: Option<&impl Asks>) -> Option<u128> {
+    amount(name, all_limits(own)).filter(|limit| *limit > 0)
 }
 
 #[cfg(test)]

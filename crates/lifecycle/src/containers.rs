@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 
 use crate::action::{Cause, Hook, Kind, What};
+use crate::allocation::Amounts;
 use crate::backoff;
 use crate::events::EventKind;
 use crate::memory::{Container, Ended, HookState, Run, Waiting};
@@ -27,6 +28,8 @@ const START_ERROR: i32 = 128;
 const EXIT_PATIENCE: i64 = 5;
 /// The kubelet's words for a run that is gone (`convertToAPIContainerStatuses`).
 const LOST: &str = "The container could not be located when the pod was deleted.  The container used to be Running";
+/// What is said of a run that may have been, and is gone.
+const NEVER_SEEN: &str = "The guest host died while the container was being started, so that nobody knows whether it ran";
 
 /// Takes in what is known of the current run. `ending`: the pod is, so none will follow.
 pub(crate) fn absorb(
@@ -105,7 +108,7 @@ pub(crate) fn advance(
     if memory.run == Run::Mounting {
         follow_mount(plan, member, memory);
     }
-    if memory.run == (Run::Starting { stop: None }) && plan.observed.guests_known {
+    if memory.run == (Run::Starting { stop: None }) && plan.observed.guest_host.is_some() {
         ask_start(plan, member, memory, turn.ips);
     }
     end_alone(plan, member, memory);
@@ -218,6 +221,7 @@ fn follow_mount(plan: &mut Plan<'_>, member: &Member<'_>, memory: &mut Container
                 "Created",
                 "Container created".to_owned(),
             );
+            memory.guest_host = None;
             memory.run = Run::Starting { stop: None };
         }
         // What failed to be made left nothing, so there is no root to unmake.
@@ -233,7 +237,13 @@ fn ask_start(plan: &mut Plan<'_>, member: &Member<'_>, memory: &mut Container, i
             .as_ref()
             .map(|image| image.id.clone())
             .unwrap_or_default();
-        memory.applied = member.spec.resources.clone().map(Box::new);
+        memory.guest_host = plan.observed.guest_host;
+        memory.applied = member
+            .spec
+            .resources
+            .as_ref()
+            .map(Amounts::of)
+            .map(Box::new);
         plan.ask(
             key,
             What::Start {
@@ -271,6 +281,9 @@ fn absorb_start(plan: &mut Plan<'_>, member: &Member<'_>, memory: &mut Container
         // The answer was lost with an agent, but not the exit.
         None => exit(plan, member, memory.attempt).map(|exit| (exit.started_at, String::new())),
     };
+    if started.is_none() && asked_of_another(plan, memory) {
+        return start_lost(plan, member, memory, ending);
+    }
     let Some((started_at, container_id)) = started else {
         return;
     };
@@ -301,6 +314,29 @@ fn absorb_start(plan: &mut Plan<'_>, member: &Member<'_>, memory: &mut Container
         container_id,
         stop,
     };
+}
+
+/// The guest host that the guest was asked of is gone. One that is there still proves by its silence
+/// that the guest never ran, and is asked again.
+fn asked_of_another(plan: &Plan<'_>, memory: &Container) -> bool {
+    let there = plan.observed.guest_host;
+    memory.guest_host.is_some() && there.is_some() && there != memory.guest_host
+}
+
+/// A guest of which nobody knows whether it ran, since agent and guest host died before either could
+/// tell: it counts as a run, or what may run once could run twice.
+fn start_lost(plan: &mut Plan<'_>, member: &Member<'_>, memory: &mut Container, ending: bool) {
+    memory.restart_count = memory.next_count;
+    memory.next_count = memory.next_count.saturating_add(1);
+    let ended = Ended {
+        exit_code: 137,
+        reason: "ContainerStatusUnknown".to_owned(),
+        message: NEVER_SEEN.to_owned(),
+        started_at: None,
+        finished_at: plan.now,
+        container_id: String::new(),
+    };
+    end(plan, member, memory, ended, ending);
 }
 
 /// A guest that could not be started is a run that ended if the container stood (RunContainerError,
@@ -362,7 +398,7 @@ fn absorb_end(plan: &mut Plan<'_>, member: &Member<'_>, memory: &mut Container, 
     let answered = stop.as_ref().and_then(|stop| stop.answered);
     let unknown = answered.is_some_and(|at| plan.due(after(at, EXIT_PATIENCE)));
     let start = key(member, memory.attempt, Kind::Start);
-    let lost = plan.observed.guests_known && plan.fact(&start).is_none();
+    let lost = plan.observed.guest_host.is_some() && plan.fact(&start).is_none();
     if !lost && !unknown {
         return;
     }

@@ -36,7 +36,7 @@ mod unsupported;
 mod words;
 
 pub use action::{Action, Cause, Hook, Key, Kind, ProbeKind, PullPolicy, What};
-pub use allocation::Allocation;
+pub use allocation::{Allocation, Amounts};
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use events::{Event, EventKind};
 pub use memory::{Memory, Phase};

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use litemap::LiteMap;
 use serde::{Deserialize, Serialize};
 
 use crate::action::Key;
@@ -14,13 +15,14 @@ use crate::allocation::Allocation;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Observed {
     /// Each action that was ever asked for and not forgotten since; one that is not here is absent.
-    pub actions: BTreeMap<Key, Progress>,
+    pub actions: LiteMap<Key, Progress>,
     /// How the containers' runs ended, by name and attempt.
     pub exits: BTreeMap<(String, u32), Exit>,
-    /// False from the agent's start until the guest host has told what it runs: until then an
-    /// absent Start proves nothing. Afterwards a run that memory knows as started and that is
-    /// neither here nor in `exits` is lost (ContainerStatusUnknown, 137).
-    pub guests_known: bool,
+    /// The guest host that has told what it runs; each has a number of its own. `None` from the
+    /// agent's start until one did: until then an absent Start proves nothing. Afterwards a run that
+    /// memory knows as started and that is neither here nor in `exits` is lost
+    /// (ContainerStatusUnknown, 137), and so is one that was asked of another guest host.
+    pub guest_host: Option<u64>,
     /// What `node_step` says of the pod; `None` while it has not said anything.
     pub verdict: Option<Verdict>,
     /// What `node_step` says of the resources that it asks for; `None` while it has not said

@@ -17,7 +17,7 @@ use k8s_openapi::api::core::v1::{Pod, ResourceRequirements};
 use serde::Serialize;
 
 use crate::action::{Kind, What};
-use crate::allocation::{self, Allocation};
+use crate::allocation::{self, Allocation, Amounts};
 use crate::events::EventKind;
 use crate::memory::{Container, Memory, ResizeCondition, Resizing, Run};
 use crate::observed::{Observed, Progress, Sizing, Verdict};
@@ -259,7 +259,7 @@ fn advance(plan: &mut Plan<'_>, member: &Member<'_>, container: &mut Container) 
     if is_applied(member, container) || needs_restart(member, container) {
         return;
     }
-    let target = Box::new(wanted.cloned().unwrap_or_default());
+    let target = Box::new(wanted.map(Amounts::of).unwrap_or_default());
     if allocation::same_limits(container.applied.as_deref(), wanted) {
         // Requests are the node's affair alone: a guest does not have them.
         container.applied = Some(target);
@@ -270,8 +270,8 @@ fn advance(plan: &mut Plan<'_>, member: &Member<'_>, container: &mut Container) 
     container.resizing.target = Some(target);
 }
 
-fn what(container: &Container, target: &ResourceRequirements) -> What {
-    let limit = |name: &str, own: Option<&ResourceRequirements>| allocation::limit(name, own);
+fn what(container: &Container, target: &Amounts) -> What {
+    let limit = |name: &str, own: Option<&Amounts>| allocation::limit(name, own);
     let narrow = |amount: u128| u64::try_from(amount).unwrap_or(u64::MAX);
     let before = limit("memory", container.applied.as_deref());
     let memory = limit("memory", Some(target));

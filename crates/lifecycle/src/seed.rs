@@ -4,6 +4,7 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod};
 
+use crate::allocation::Amounts;
 use crate::memory::{Condition, Container, Ended, Memory, Phase, Run};
 use crate::spec;
 
@@ -20,7 +21,9 @@ pub(crate) fn seed(memory: &mut Memory, pod: &Pod, now: Timestamp) {
                 status: condition.status == "True",
                 since: since.0,
             };
-            memory.conditions.insert(condition.type_.clone(), kept);
+            memory
+                .conditions
+                .insert(condition.type_.clone().into(), kept);
         }
     }
     memory.phase = match status.phase.as_deref() {
@@ -75,7 +78,7 @@ fn container(known: &ContainerStatus, restarts: impl Fn(i32) -> bool) -> Contain
             container_id: known.container_id.clone().unwrap_or_default(),
             stop: None,
         };
-        container.applied = known.resources.clone().map(Box::new);
+        container.applied = known.resources.as_ref().map(Amounts::of).map(Box::new);
         container.started = known.started == Some(true);
         container.ready = known.ready;
         return container;

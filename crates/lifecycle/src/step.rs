@@ -179,11 +179,6 @@ fn holds_up(member: &Member<'_>, container: &Container) -> bool {
 }
 
 fn entry<'a>(memory: &'a mut Memory, member: &Member<'_>) -> &'a mut Container {
-    if !memory.containers.contains_key(member.name()) {
-        memory
-            .containers
-            .insert(member.name().to_owned(), Box::default());
-    }
     memory
         .containers
         .entry(member.name().to_owned())

@@ -219,7 +219,7 @@ pub(crate) fn conclude(
             Some(Progress::Done { .. }) | None => leave(plan.now, container),
         },
         Run::Starting { stop } => match plan.fact(&key(member, attempt, Kind::Start)) {
-            None if plan.observed.guests_known => leave(plan.now, container),
+            None if plan.observed.guest_host.is_some() => leave(plan.now, container),
             Some(Progress::InFlight { .. }) if turn => {
                 let end = end(terminating, (false, turn));
                 stop::ask(plan, member, attempt, stop, end);

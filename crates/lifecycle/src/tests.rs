@@ -52,7 +52,7 @@ impl World {
             pod: serde_json::from_str(&pod).unwrap(),
             memory: Memory::default(),
             observed: Observed {
-                guests_known: true,
+                guest_host: Some(1),
                 verdict: Some(Verdict::Admitted),
                 host_ips: vec!["192.0.2.1".parse().unwrap()],
                 ..Observed::default()
@@ -205,6 +205,11 @@ impl World {
             }
         }
         panic!("does not settle: {:?}", self.last.actions);
+    }
+
+    /// What is remembered of a container.
+    pub(super) fn remembered(&self, name: &str) -> &memory::Container {
+        self.memory.containers.get(name).unwrap()
     }
 
     pub(super) fn phase(&self) -> &str {

@@ -32,6 +32,14 @@ impl Host {
         }
     }
 
+    /// A number that tells guest hosts apart: one in this process has none before or after it.
+    pub fn instance(&self) -> u64 {
+        match self {
+            Host::Local(_) => 1,
+            Host::Remote(host) => host.instance(),
+        }
+    }
+
     /// Runs a module in a running container: in its tree of files, with its environment and network,
     /// on its memory budget and CPU quota. Resolves when it has ended, which it does with the
     /// container at the latest. Dropping the future ends it.

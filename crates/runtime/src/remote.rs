@@ -128,6 +128,11 @@ impl Remote {
         self.0.theirs.pid
     }
 
+    /// A number that no other guest host has, also not one that has this one's pid later.
+    pub fn instance(&self) -> u64 {
+        self.0.theirs.instance
+    }
+
     /// True if it was found running, so that it may have guests.
     pub fn adopted(&self) -> bool {
         self.0.adopted

@@ -53,7 +53,7 @@ pub(crate) fn asked(
     match &action.what {
         What::Pull { .. } | What::Start { .. } => {
             let truth = machine.truth.get(&(shown.id, name.to_owned()));
-            match truth.is_some_and(|truth| !truth.codes.is_empty()) {
+            match truth.is_some_and(|truth| truth.started) {
                 true => broken("an ephemeral container runs once", name),
                 false => Ok(()),
             }

@@ -72,7 +72,9 @@ pub(crate) struct Machine {
     pub(crate) folders: BTreeSet<(u32, u32)>,
     pub(crate) addresses: BTreeSet<(u32, u32)>,
     pub(crate) truth: BTreeMap<(u32, String), Truth>,
-    /// Runs of the guest host that is there now. None of them may be started a second time.
+    /// Which guest host is there now.
+    pub(crate) guest_host: u64,
+    /// Every run that there was. None of them may be started a second time, by no guest host.
     ran: BTreeSet<RunId>,
 }
 
@@ -334,8 +336,8 @@ impl Machine {
 
     /// The guest host dies with its guests and with the exits that it kept; gives the Stops that waited.
     pub(crate) fn die(&mut self) -> Vec<u64> {
+        self.guest_host += 1;
         self.exits.clear();
-        self.ran.clear();
         let guests = std::mem::take(&mut self.guests);
         guests
             .into_values()

@@ -37,7 +37,7 @@ pub(crate) struct Node {
     pub(crate) life: u64,
     up: bool,
     sources_ready: bool,
-    guests_known: bool,
+    guest_host: Option<u64>,
     pub(crate) workers: BTreeMap<u32, Worker>,
     /// Restored pods that the source has not named yet.
     unseen: BTreeSet<u32>,
@@ -606,7 +606,7 @@ impl World<'_> {
         self.node.life += 1;
         self.node.up = false;
         self.node.sources_ready = false;
-        self.node.guests_known = false;
+        self.node.guest_host = None;
         self.node.workers.clear();
         self.node.memory = NodeMemory::default();
         self.node.usage = None;
@@ -639,8 +639,8 @@ impl World<'_> {
 
     fn add(&mut self, id: u32, mut ledger: Ledger) {
         ledger.host_ips(Self::host_ips());
-        if self.node.guests_known {
-            ledger.guests(&[], Timestamp::MIN);
+        if let Some(guest_host) = self.node.guest_host {
+            ledger.guests(guest_host, &[], Timestamp::MIN);
         }
         self.node.workers.insert(id, Worker::new(ledger));
         self.tell(id, true);
@@ -662,21 +662,31 @@ impl World<'_> {
             container_id: guest.container_id.clone(),
         });
         let list = list.collect();
-        let (life, as_of) = (self.node.life, self.now);
         let delay = self.chance("list").between(0, 20);
-        self.at(delay, Happening::GuestsTold { life, list, as_of });
+        let told = Happening::GuestsTold {
+            life: self.node.life,
+            guest_host: self.machine.guest_host,
+            list,
+            as_of: self.now,
+        };
+        self.at(delay, told);
         Ok(())
     }
 
-    pub(crate) fn guests_told(&mut self, list: &[Guest], as_of: Timestamp) -> Result<(), Broken> {
+    pub(crate) fn guests_told(
+        &mut self,
+        guest_host: u64,
+        list: &[Guest],
+        as_of: Timestamp,
+    ) -> Result<(), Broken> {
         self.note(|| format!("agent: knows {} guests", list.len()));
-        self.node.guests_known = true;
+        self.node.guest_host = Some(guest_host);
         let ids: Vec<u32> = self.node.workers.keys().copied().collect();
         for id in &ids {
             let uid = format!("uid-{id}");
             let own: Vec<Guest> = list.iter().filter(|one| one.uid == uid).cloned().collect();
             if let Some(worker) = self.node.workers.get_mut(id) {
-                worker.ledger.guests(&own, as_of);
+                worker.ledger.guests(guest_host, &own, as_of);
             }
             self.tell(*id, true);
         }

@@ -53,6 +53,7 @@ pub(crate) enum Happening {
     },
     GuestsTold {
         life: u64,
+        guest_host: u64,
         list: Vec<agent::Guest>,
         as_of: Timestamp,
     },
@@ -287,9 +288,10 @@ impl<'a> World<'a> {
             Happening::HostListed { life: of } if of == life => self.host_listed(),
             Happening::GuestsTold {
                 life: of,
+                guest_host,
                 list,
                 as_of,
-            } if of == life => self.guests_told(&list, as_of),
+            } if of == life => self.guests_told(guest_host, &list, as_of),
             Happening::SourcesListed { life: of } if of == life => self.sources_listed(),
             Happening::Watch { life: of, id } if of == life => self.watch(id),
             Happening::Patch { life: of, id } if of == life => {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
 use kube::Api;
 use kube::runtime::wait::await_condition;
 use serde_json::json;
@@ -228,4 +228,29 @@ async fn a_pod_that_names_the_runtime_class_needs_nothing_else() {
     assert!(!place(&pod).is_empty());
     let delete = ["delete", "runtimeclass", "coracle"];
     space.kubectl(&delete).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_sees_a_config_map_as_it_was_when_the_pod_was_made() {
+    let Some(space) = Space::take("config").await else {
+        return;
+    };
+    let map = json!({"metadata": {"name": "settings"}, "data": {"greeting": "old"}});
+    space.create::<ConfigMap>(map).await;
+    for (name, greeting) in [("before", "old"), ("after", "new")] {
+        let mut object = pod(name, &once(&space.scene.images.inspect, &[]));
+        object["spec"]["nodeName"] = json!(space.scene.names[0]);
+        object["spec"]["containers"][0]["env"] = json!([{"name": "GREETING",
+            "valueFrom": {"configMapKeyRef": {"name": "settings", "key": "greeting"}}}]);
+        space.create::<Pod>(object).await;
+        space.phase(name, "Succeeded").await;
+        let said = space.kubectl(&["logs", name]).await;
+        let wanted = format!("GREETING={greeting}");
+        assert!(said.contains(&wanted), "{name}: {said}");
+        // What the node has read of it is seconds old.
+        let change = r#"{"data":{"greeting":"new"}}"#;
+        space
+            .kubectl(&["patch", "configmap", "settings", "-p", change])
+            .await;
+    }
 }

@@ -116,7 +116,7 @@ impl World {
     pub async fn ready(self: &Arc<Self>, checkpoints: Arc<dyn Checkpoints>) -> Agent {
         let (agent, damaged) = self.agent(checkpoints).await;
         assert!(damaged.is_empty(), "{damaged:?}");
-        agent.guests_known(Vec::new(), self.now());
+        agent.guests_known(1, Vec::new(), self.now());
         agent.sources_ready();
         agent
     }
@@ -416,7 +416,7 @@ impl World {
         pods: &[Pod],
     ) -> Agent {
         let (agent, _) = self.agent(checkpoints).await;
-        agent.guests_known(Vec::new(), self.now());
+        agent.guests_known(1, Vec::new(), self.now());
         for pod in pods {
             agent.apply(pod.clone()).unwrap();
         }

@@ -7,7 +7,7 @@ use lifecycle::Failure;
 
 use super::failure;
 use super::net::NETWORK;
-use crate::objects::Objects;
+use crate::objects::{Objects, reader};
 
 /// Whether the pod may be run here, by its RuntimeClass.
 ///
@@ -20,7 +20,7 @@ pub(super) async fn check(objects: &dyn Objects, pod: &Pod) -> Result<(), Failur
     let Some(class) = class.filter(|class| !class.is_empty()) else {
         return Ok(());
     };
-    let said = match objects.runtime_handler(class).await {
+    let said = match objects.runtime_handler(reader(pod), class).await {
         Ok(Some(handler)) if HANDLERS.contains(&handler.as_str()) => return Ok(()),
         Ok(Some(handler)) => format!(
             "failed to get sandbox runtime: no runtime for {handler:?} is configured, which \
@@ -39,6 +39,7 @@ mod tests {
     use std::sync::Arc;
 
     use async_trait::async_trait;
+    use cluster::Reader;
     use k8s_openapi::api::core::v1::{ConfigMap, Secret};
     use lifecycle::Retry;
 
@@ -53,17 +54,21 @@ mod tests {
     impl Objects for Classes {
         async fn config_map(
             &self,
-            _: &str,
+            _: Reader<'_>,
             _: &str,
         ) -> Result<Option<Arc<ConfigMap>>, ObjectError> {
             Ok(None)
         }
 
-        async fn secret(&self, _: &str, _: &str) -> Result<Option<Arc<Secret>>, ObjectError> {
+        async fn secret(&self, _: Reader<'_>, _: &str) -> Result<Option<Arc<Secret>>, ObjectError> {
             Ok(None)
         }
 
-        async fn runtime_handler(&self, class: &str) -> Result<Option<String>, ObjectError> {
+        async fn runtime_handler(
+            &self,
+            _: Reader<'_>,
+            class: &str,
+        ) -> Result<Option<String>, ObjectError> {
             Ok(match class {
                 "wasm" => Some("coracle".to_owned()),
                 "plain" => Some(String::new()),

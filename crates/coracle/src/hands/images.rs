@@ -9,6 +9,7 @@ use lifecycle::{Failure, PullPolicy};
 
 use super::{Hands, blocking, failure, locked};
 use crate::container::ImageProcess;
+use crate::objects::reader;
 use crate::program::sentence;
 
 /// An image that a container may start from.
@@ -276,12 +277,13 @@ impl Hands {
     /// What the pod's imagePullSecrets say. One that is not there, or is of another type, is left out, as by the kubelet
     /// (`getPullSecretsForPod` of `pkg/kubelet/kubelet_pods.go`): the image may be anybody's.
     async fn pull_secrets(&self, pod: &Pod) -> Result<Auth, Failure> {
-        let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
+        let reader = reader(pod);
+        let namespace = reader.namespace;
         let spec = pod.spec.as_ref();
         let named = spec.and_then(|spec| spec.image_pull_secrets.as_deref());
         let mut auth = Auth::none();
         for name in named.unwrap_or_default().iter().map(|secret| &secret.name) {
-            let found = self.place.objects.secret(namespace, name).await;
+            let found = self.place.objects.secret(reader, name).await;
             // Just after a pod was bound this may be the authorizer's lag: the pull is tried again.
             let found = found.map_err(|error| failure("ErrImagePull", error, true))?;
             let Some(secret) = found else {

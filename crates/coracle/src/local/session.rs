@@ -161,7 +161,7 @@ impl Session {
             policy: Policy::default(),
         };
         let (agent, _) = Agent::start(config, ports).await?;
-        agent.guests_known(Vec::new(), clock.now());
+        agent.guests_known(host.instance(), Vec::new(), clock.now());
         agent.sources_ready();
         let session = Session {
             inner: Arc::new(Inner {

@@ -72,7 +72,7 @@ impl Guests {
         }
         let running: Vec<agent::Guest> = guests.iter().filter_map(facts::running).collect();
         tracing::info!(running = running.len(), "guests known");
-        self.agent.guests_known(running, as_of);
+        self.agent.guests_known(host.instance(), running, as_of);
         while let Some(exited) = exits.next().await {
             facts::tell(&self.agent, &self.hands, &exited).await;
         }

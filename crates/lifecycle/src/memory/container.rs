@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::ResourceRequirements;
 use serde::{Deserialize, Serialize};
 
 use super::run::{Ended, HookState, Probes, Run};
 use crate::action::Cause;
+use crate::allocation::Amounts;
 use crate::observed::{Failure, Image};
 
 /// What is remembered of a container.
@@ -40,6 +40,8 @@ pub struct Container {
     pub next_count: u32,
     /// The current run.
     pub run: Run,
+    /// The guest host that the current run's guest was asked of; see [`crate::Observed::guest_host`].
+    pub guest_host: Option<u64>,
     /// How the latest run that ended did: the state until another runs, then `lastState`.
     pub ended: Option<Ended>,
     /// How the one before that ended.
@@ -47,7 +49,7 @@ pub struct Container {
     /// The image that the current run has or had.
     pub image: Option<Resolved>,
     /// The resources that the current run has; `None` is none.
-    pub applied: Option<Box<ResourceRequirements>>,
+    pub applied: Option<Box<Amounts>>,
     /// How far a change of them is.
     pub resizing: Resizing,
     /// The pulls.
@@ -92,6 +94,7 @@ impl Container {
             restart_count,
             next_count,
             run,
+            guest_host,
             ended,
             last,
             image,
@@ -113,6 +116,7 @@ impl Container {
             && *restart_count == other.restart_count
             && *next_count == other.next_count
             && *run == other.run
+            && *guest_host == other.guest_host
             && *ended == other.ended
             && *last == other.last
             && *image == other.image
@@ -138,7 +142,7 @@ pub struct Resizing {
     /// The attempt that is under way or comes next: counted over all runs.
     pub attempt: u32,
     /// What was asked for.
-    pub target: Option<Box<ResourceRequirements>>,
+    pub target: Option<Box<Amounts>>,
     /// It failed, and is tried again then.
     pub retry_at: Option<Timestamp>,
 }

@@ -6,11 +6,12 @@
 mod container;
 mod run;
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use litemap::LiteMap;
 use serde::{Deserialize, Serialize};
 
 use crate::action::Cause;
@@ -36,8 +37,8 @@ pub struct Memory {
     pub address: Effort,
     /// The pod's addresses, once it has them; kept when they are given back, as the status keeps them.
     pub ips: Vec<IpAddr>,
-    /// By container name, init containers too. Boxed: a map has room for eleven at least.
-    pub containers: BTreeMap<String, Box<Container>>,
+    /// By container name, init containers too. Boxed, for the list has room for more.
+    pub containers: LiteMap<String, Box<Container>>,
     /// The init containers were done once (they are not run again), or there were none.
     pub initialized: bool,
     /// All containers are being brought down, to begin anew.
@@ -45,7 +46,7 @@ pub struct Memory {
     /// What the pod was given of the resources that it asks for.
     pub resize: Resize,
     /// The conditions as last given, by type.
-    pub conditions: BTreeMap<String, Condition>,
+    pub conditions: LiteMap<Cow<'static, str>, Condition>,
     /// The last phase that was given; a terminal one stays.
     pub phase: Option<Phase>,
     /// The pod was over when it was first seen here, so its status stays as the API has it.

@@ -96,7 +96,7 @@ fn resizes(memory: &Memory, phase: Phase) -> Vec<PodCondition> {
     shown.collect()
 }
 
-fn condition(plan: &Plan<'_>, memory: &mut Memory, name: &str, says: Says) -> PodCondition {
+fn condition(plan: &Plan<'_>, memory: &mut Memory, name: &'static str, says: Says) -> PodCondition {
     let since = match memory.conditions.get(name) {
         Some(known) if known.status == says.status => known.since,
         _ => {
@@ -104,7 +104,7 @@ fn condition(plan: &Plan<'_>, memory: &mut Memory, name: &str, says: Says) -> Po
                 status: says.status,
                 since: plan.now,
             };
-            memory.conditions.insert(name.to_owned(), new);
+            memory.conditions.insert(name.into(), new);
             plan.now
         }
     };

@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::{
     ContainerStateWaiting, ContainerStatus, Pod, ResourceRequirements, VolumeMountStatus,
 };
 
+use crate::allocation::Amounts;
 use crate::memory::{Container, Ended, Memory, Run};
 use crate::plan::Plan;
 use crate::probe;
@@ -27,7 +28,7 @@ pub(super) struct Shown<'a> {
     count: u32,
     image_id: Option<String>,
     /// What its guest has, if it runs.
-    applied: Option<ResourceRequirements>,
+    applied: Option<Amounts>,
     probed: Probed,
 }
 
@@ -340,12 +341,13 @@ fn terminated(ended: &Ended, share: usize) -> ContainerStateTerminated {
 
 /// What the guest has; of one that does not run, what it will have.
 fn resources(shown: &Shown<'_>) -> ResourceRequirements {
-    let given = shown.member.spec.resources.as_ref();
-    let own = shown.applied.as_ref().or(given);
+    if let Some(applied) = &shown.applied {
+        return applied.requirements();
+    }
+    let given = shown.member.spec.resources.clone().unwrap_or_default();
     ResourceRequirements {
         claims: None,
-        limits: own.and_then(|own| own.limits.clone()),
-        requests: own.and_then(|own| own.requests.clone()),
+        ..given
     }
 }
 

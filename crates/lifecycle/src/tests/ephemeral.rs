@@ -101,7 +101,7 @@ fn a_node_that_lost_its_memory_takes_up_what_runs() {
     world.pod.status = Some(world.last.status.clone());
     world.memory = Memory::default();
     let mut known = Observed {
-        guests_known: true,
+        guest_host: Some(2),
         verdict: Some(Verdict::Admitted),
         ..Observed::default()
     };
@@ -113,4 +113,64 @@ fn a_node_that_lost_its_memory_takes_up_what_runs() {
     world.settle();
     assert_eq!(world.state("a"), "running");
     assert_eq!(world.state("d"), "terminated 137 ContainerStatusUnknown");
+}
+
+/// An agent dies before its Start is answered; of the next one's guest host this is the number.
+fn died_while_starting(world: &mut World, name: &str, guest_host: u64) {
+    world.settle_but(|kind| kind == Kind::Start);
+    world
+        .observed
+        .actions
+        .remove(&key(Some(name), 0, Kind::Start));
+    world.observed.guest_host = Some(guest_host);
+}
+
+#[test]
+fn one_that_may_have_run_in_a_guest_host_that_died_does_not_run_again() {
+    let mut world = World::running(POD);
+    world.debug(DEBUGGER);
+    died_while_starting(&mut world, "d", 2);
+    world.settle();
+    assert_eq!(world.state("d"), "terminated 137 ContainerStatusUnknown");
+    assert_eq!(world.container("d").restart_count, 0);
+}
+
+#[test]
+fn one_of_which_its_guest_host_knows_nothing_is_asked_for_again() {
+    let mut world = World::running(POD);
+    world.debug(DEBUGGER);
+    died_while_starting(&mut world, "d", 1);
+    world.settle();
+    assert_eq!(world.state("d"), "running");
+}
+
+#[test]
+fn one_whose_start_waits_for_a_guest_host_is_asked_of_whichever_comes() {
+    let mut world = World::running(POD);
+    world.debug(DEBUGGER);
+    world.settle_but(|kind| kind == Kind::Mount);
+    world.observed.guest_host = None;
+    world.settle();
+    assert_eq!(world.state("d"), "waiting PodInitializing");
+    world.observed.guest_host = Some(2);
+    world.settle();
+    assert_eq!(world.state("d"), "running");
+}
+
+#[test]
+fn a_run_that_may_have_been_counts_by_the_policy() {
+    let start = |policy: &str| {
+        let mut world = World::new(r#"{"containers":[{"name":"a","image":"a"}]}"#);
+        world.pod.spec.as_mut().unwrap().restart_policy = Some(policy.to_owned());
+        died_while_starting(&mut world, "a", 2);
+        world.settle();
+        let count = world.container("a").restart_count;
+        (world.phase().to_owned(), world.state("a"), count)
+    };
+    let lost = "terminated 137 ContainerStatusUnknown".to_owned();
+    assert_eq!(start("Never"), ("Failed".to_owned(), lost, 0));
+    assert_eq!(
+        start("Always"),
+        ("Running".to_owned(), "running".to_owned(), 1)
+    );
 }

@@ -54,7 +54,7 @@ fn every_container_begins_anew_in_its_order() {
     }
     assert_eq!(world.condition("AllContainersRestarting").0, "False");
     assert_eq!(world.condition("Initialized").0, "True");
-    let run = world.memory.containers["i"].attempt;
+    let run = world.remembered("i").attempt;
     world.exit("i", run, 0);
     world.settle();
     for name in ["s", "a", "b"] {
@@ -92,7 +92,7 @@ fn the_last_container_to_end_may_restart_all() {
     world.settle();
     world.exit("a", 0, 42);
     world.settle();
-    let run = world.memory.containers["i"].attempt;
+    let run = world.remembered("i").attempt;
     world.exit("i", run, 0);
     world.settle();
     assert_eq!(

@@ -86,7 +86,7 @@ fn restarts_at_once_then_backs_off_from_the_exit() {
         world.exit("a", attempt, 1);
         world.step();
         let begun = world.now;
-        while world.memory.containers["a"].run == memory::Run::Waiting {
+        while world.remembered("a").run == memory::Run::Waiting {
             assert_eq!(world.state("a"), "waiting CrashLoopBackOff");
             assert_eq!(world.phase(), "Running");
             world.now = world.last.wake_at.unwrap();
@@ -492,14 +492,14 @@ fn a_restarted_agent_adopts_what_runs_and_counts_what_is_lost() {
     let mut world = one("Always");
     world.settle();
     let facts = std::mem::take(&mut world.observed.actions);
-    world.observed.guests_known = false;
+    world.observed.guest_host = None;
     assert!(world.step().is_empty());
     assert_eq!(
         world.state("a"),
         "running",
         "nothing is declared lost before the guests are known"
     );
-    world.observed.guests_known = true;
+    world.observed.guest_host = Some(1);
     world.observed.actions = facts;
     assert!(world.step().is_empty());
     assert_eq!(

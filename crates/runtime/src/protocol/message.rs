@@ -5,7 +5,9 @@
 //! side doesn't know are ignored, and a call or an answer that it doesn't know spoils that one
 //! alone, so that a guest host of one release serves the agent of the next.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::os::fd::OwnedFd;
+use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -38,6 +40,16 @@ pub(crate) struct Hello {
     /// What it can do beyond version 1, by name.
     #[serde(default)]
     pub(crate) capabilities: Vec<String>,
+    /// A number that no other process has, whatever its pid is; 0 of one that is too old to have one.
+    #[serde(default)]
+    pub(crate) instance: u64,
+}
+
+/// This process's: 0 is nobody's.
+fn instance() -> u64 {
+    static INSTANCE: LazyLock<u64> =
+        LazyLock::new(|| RandomState::new().hash_one(std::process::id()) | 1);
+    *INSTANCE
 }
 
 impl Hello {
@@ -49,6 +61,7 @@ impl Hello {
             binary: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             capabilities: vec![EXEC.to_owned()],
+            instance: instance(),
         }
     }
 
