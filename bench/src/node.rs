@@ -230,5 +230,7 @@ pub(crate) fn pod(number: u32, probed: Option<u16>) -> anyhow::Result<Pod> {
         "status":{{"phase":"Pending","qosClass":"Burstable","conditions":[
             {{"type":"PodScheduled","status":"True","lastTransitionTime":"2026-01-01T00:00:00Z"}}]}}}}"#
     );
-    Ok(serde_json::from_str(&text)?)
+    let pod: Pod = serde_json::from_str(&text)?;
+    // As a watch's are kept (`trimmed` in `crates/cluster/src/pods.rs`): without room to spare.
+    Ok(pod.clone())
 }

@@ -1,7 +1,6 @@
 //! The agent: takes in pods and facts, and keeps a worker for each pod.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -62,8 +61,10 @@ pub(crate) struct Inner {
 
 /// The pods.
 pub(crate) struct Table {
-    pub(crate) slots: HashMap<String, Arc<Slot>>,
-    tasks: HashMap<String, AbortHandle>,
+    /// By UID.
+    pub(crate) slots: HashMap<Arc<str>, Arc<Slot>>,
+    /// What decides for the node.
+    task: Option<AbortHandle>,
     /// Restored pods that no source has named yet.
     unseen: std::collections::HashSet<String>,
     pub(crate) sources_ready: bool,
@@ -97,15 +98,15 @@ impl Inner {
         if let Some(guest_host) = table.guest_host {
             ledger.guests(guest_host, &[], Timestamp::MIN);
         }
-        let slot = Arc::new(Slot::new(uid.to_owned(), ledger, held));
-        table.slots.insert(uid.to_owned(), Arc::clone(&slot));
+        let slot = Arc::new(Slot::new(uid, ledger, held));
+        table.slots.insert(Arc::clone(&slot.uid), Arc::clone(&slot));
         if held {
             orphans::reap(self, &mut table.orphans, uid);
         }
         let task = self
             .runtime
-            .spawn(worker::supervise(Arc::clone(self), slot));
-        table.tasks.insert(uid.to_owned(), task.abort_handle());
+            .spawn(worker::supervise(Arc::clone(self), Arc::clone(&slot)));
+        slot.lock().worker = Some(task.abort_handle());
         self.node.notify_one();
     }
 
@@ -120,7 +121,6 @@ impl Inner {
         let over = ours && slot.lock().ledger.over();
         if over {
             table.slots.remove(&slot.uid);
-            table.tasks.remove(&slot.uid);
         }
         drop(table);
         if over {
@@ -150,7 +150,7 @@ impl Agent {
         } = load(&ports.checkpoints).await?;
         let table = Table {
             slots: HashMap::new(),
-            tasks: HashMap::new(),
+            task: None,
             unseen: checkpoints
                 .iter()
                 .filter_map(|checkpoint| checkpoint.pod.metadata.uid.clone())
@@ -181,10 +181,7 @@ impl Agent {
             inner.add(&mut inner.table(), &uid, ledger);
         }
         let task = inner.runtime.spawn(node::work(Arc::clone(&inner)));
-        inner
-            .table()
-            .tasks
-            .insert(String::new(), task.abort_handle()); // No pod has the empty UID.
+        inner.table().task = Some(task.abort_handle());
         Ok((Agent { inner }, damaged))
     }
 
@@ -202,9 +199,8 @@ impl Agent {
         };
         let mut table = self.inner.table();
         table.unseen.remove(&uid);
-        match table.slots.entry(uid.clone()) {
-            Entry::Occupied(slot) => {
-                let slot = Arc::clone(slot.get());
+        match table.slots.get(&*uid).map(Arc::clone) {
+            Some(slot) => {
                 // The table stays locked: else the pod could be forgotten in between.
                 let mut news = News::default();
                 slot.tell(|ledger| {
@@ -215,10 +211,9 @@ impl Agent {
                     self.inner.node.notify_one();
                 }
             }
-            Entry::Vacant(_) => {
-                self.inner
-                    .add(&mut table, &uid, Ledger::new(pod, self.inner.config.costs))
-            }
+            None => self
+                .inner
+                .add(&mut table, &uid, Ledger::new(pod, self.inner.config.costs)),
         }
         Ok(())
     }
@@ -261,7 +256,7 @@ impl Agent {
             let guests = if slot.lock().held {
                 None
             } else {
-                by_uid.remove(&slot.uid)
+                by_uid.remove(&*slot.uid)
             };
             slot.tell(|ledger| {
                 ledger.guests(guest_host, &guests.unwrap_or_default(), as_of);
@@ -349,11 +344,11 @@ impl Agent {
     pub fn abandon(&self) {
         self.inner.abandoned.store(true, Ordering::Release);
         let mut table = self.inner.table();
-        for task in std::mem::take(&mut table.tasks).values() {
-            task.abort();
-        }
+        table.task.take().iter().for_each(AbortHandle::abort);
         for slot in std::mem::take(&mut table.slots).values() {
-            for (_, running) in std::mem::take(&mut slot.lock().running) {
+            let mut state = slot.lock();
+            state.worker.take().iter().for_each(AbortHandle::abort);
+            for (_, running) in std::mem::take(&mut state.running) {
                 running.abort();
             }
         }

@@ -17,6 +17,7 @@ use lifecycle::{
     Action, Checkpoint, Costs, Event, Exit, ExitKind, Failure, Key, Kind, Memory, Observed, Output,
     PodView, Progress, Sizing, Standing, Step, Verdict,
 };
+use litemap::LiteMap;
 
 use crate::ports::Guest;
 
@@ -334,6 +335,7 @@ impl Ledger {
             .into_iter()
             .map(|action| (self.begin(&action.key, now), action))
             .collect();
+        self.rest();
         let terminal = over(&self.memory);
         let ending = self.memory.terminating.as_ref().map(|end| end.cause);
         if self.memory.verdict != self.view.verdict
@@ -380,6 +382,15 @@ impl Ledger {
             .actions
             .insert(key.clone(), Progress::InFlight { since: now });
         ticket
+    }
+
+    /// With nothing under way, facts may stay as they are for days: they get no room to spare.
+    fn rest(&mut self) {
+        if self.tickets.is_empty() {
+            let mut facts = std::mem::take(&mut self.observed.actions).into_tuple_vec();
+            facts.shrink_to_fit();
+            self.observed.actions = LiteMap::from_sorted_store_unchecked(facts);
+        }
     }
 
     /// Drops a fact; of a Start, the run's exit too, which is told.

@@ -96,8 +96,8 @@ fn decide(inner: &Arc<Inner>, now: Timestamp) -> Option<Timestamp> {
     view.pods = told.collect();
     let mut step = node_step(&view, now);
     for slot in &slots {
-        let sizing = step.sizings.remove(&slot.uid);
-        let verdict = step.verdicts.remove(&slot.uid);
+        let sizing = step.sizings.remove(&*slot.uid);
+        let verdict = step.verdicts.remove(&*slot.uid);
         slot.tell(|ledger| {
             let sized = sizing.is_some_and(|sizing| ledger.sized(sizing));
             let judged = verdict.is_some_and(|verdict| ledger.judged(verdict));
@@ -156,7 +156,7 @@ fn measure(inner: &Arc<Inner>, slots: &[Arc<Slot>], wanted: &Measure) {
         (!over).then(|| Subject {
             pod: Arc::clone(ledger.pod()),
             images: images.collect(),
-            disk: wanted.disk.contains(&slot.uid),
+            disk: wanted.disk.contains(&*slot.uid),
         })
     };
     let subjects = slots.iter().filter_map(subject).collect();

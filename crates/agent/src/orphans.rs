@@ -87,7 +87,7 @@ pub(crate) fn reap(inner: &Arc<Inner>, orphans: &mut Orphans, uid: &str) {
         let Some(inner) = weak.upgrade() else { return };
         let mut table = inner.table();
         table.orphans.0.remove(&uid);
-        if let Some(slot) = table.slots.get(&uid) {
+        if let Some(slot) = table.slots.get(&*uid) {
             slot.lock().held = false;
             slot.wake.notify_one();
         }

@@ -1,6 +1,6 @@
 //! What a worker shares with the rest of the agent: its ledger and what is under way.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lifecycle::Key;
 use tokio::sync::Notify;
@@ -10,7 +10,7 @@ use crate::ledger::Ledger;
 
 /// A pod's place in the agent.
 pub(crate) struct Slot {
-    pub(crate) uid: String,
+    pub(crate) uid: Arc<str>,
     state: Mutex<State>,
     /// A fact or a spec has come.
     pub(crate) wake: Notify,
@@ -19,6 +19,8 @@ pub(crate) struct Slot {
 /// Only ever touched for a moment, never across an await.
 pub(crate) struct State {
     pub(crate) ledger: Ledger,
+    /// The task that works it.
+    pub(crate) worker: Option<AbortHandle>,
     pub(crate) running: Vec<(Key, AbortHandle)>,
     /// Guests of an earlier life of the pod, of which no checkpoint tells, are being ended: until
     /// then it has to wait, and what is told of its guests is told of those.
@@ -26,11 +28,12 @@ pub(crate) struct State {
 }
 
 impl Slot {
-    pub(crate) fn new(uid: String, ledger: Ledger, held: bool) -> Slot {
+    pub(crate) fn new(uid: &str, ledger: Ledger, held: bool) -> Slot {
         Slot {
-            uid,
+            uid: uid.into(),
             state: Mutex::new(State {
                 ledger,
+                worker: None,
                 running: Vec::new(),
                 held,
             }),

@@ -32,7 +32,7 @@ pub(crate) async fn supervise(inner: Arc<Inner>, slot: Arc<Slot>) {
         };
         let said = said(&*panic);
         tracing::error!(
-            uid = slot.uid,
+            uid = &*slot.uid,
             panic = said,
             "a pod's worker has panicked and goes on from its checkpoint"
         );
@@ -73,7 +73,7 @@ async fn recover(inner: &Inner, slot: &Slot) {
         Ok(None) => slot.lock().ledger.unsaved(),
         Err(error) => {
             tracing::error!(
-                uid = slot.uid,
+                uid = &*slot.uid,
                 error = &error as &dyn std::error::Error,
                 "the worker goes on from its memory"
             );
@@ -85,7 +85,11 @@ async fn recover(inner: &Inner, slot: &Slot) {
 async fn work(inner: &Arc<Inner>, slot: &Arc<Slot>) {
     loop {
         let held = slot.lock().held;
-        let wake_at = if held { None } else { turn(inner, slot).await };
+        // Boxed, for a worker is at rest most of its life, and keeps room for the largest of what it awaits.
+        let wake_at = match held {
+            true => None,
+            false => Box::pin(turn(inner, slot)).await,
+        };
         let over = slot.lock().ledger.over();
         if over {
             match Box::pin(forget(inner, slot)).await {
@@ -130,7 +134,7 @@ async fn turn(inner: &Arc<Inner>, slot: &Arc<Slot>) -> Option<Timestamp> {
 /// Says, once, why the pod does not go on.
 fn complain(inner: &Inner, slot: &Slot, error: &StoreError) {
     tracing::error!(
-        uid = slot.uid,
+        uid = &*slot.uid,
         error = error as &dyn std::error::Error,
         "the pod waits until its checkpoint can be written"
     );
@@ -216,7 +220,7 @@ async fn execute(
         .await;
     let result = result.unwrap_or_else(|panic| {
         tracing::error!(
-            uid = slot.uid,
+            uid = &*slot.uid,
             ?key,
             panic = said(&*panic),
             "an action has panicked"
@@ -256,7 +260,7 @@ async fn forget(inner: &Inner, slot: &Arc<Slot>) -> bool {
     .await
     {
         tracing::error!(
-            uid,
+            uid = &*uid,
             error = &error as &dyn std::error::Error,
             "the checkpoint of a pod that is over stays"
         );

@@ -104,10 +104,12 @@ impl Allocation {
             (!own.is_nothing()).then(|| (member.name().to_owned(), own))
         });
         let shared = pod.spec.as_ref().and_then(|spec| spec.resources.as_ref());
-        Arc::new(Allocation {
+        let all = Allocation {
             pod: shared.map(Amounts::of),
             containers: containers.collect(),
-        })
+        };
+        // A copy, for it is kept: lists that were collected have room for four.
+        Arc::new(all.clone())
     }
 
     /// True if the Pod asks for just that.

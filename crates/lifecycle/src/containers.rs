@@ -444,9 +444,9 @@ pub(crate) fn end(
     let again = !ending
         && (respecified || resized || unhealthy || member.restarts(plan.pod, ended.exit_code));
     plan.restart_all |= !ending && member.restarts_all(ended.exit_code);
-    memory.last = memory.ended.replace(ended);
+    memory.last = memory.ended.replace(Box::new(ended));
     memory.leftovers.insert(memory.attempt, Some(plan.now));
-    memory.waiting = memory.hook_failed.take().filter(|_| again);
+    memory.waiting = memory.hook_failed.take().filter(|_| again).map(|it| *it);
     memory.post_start = HookState::Over;
     memory.backed_off = false;
     if respecified {

@@ -41,10 +41,10 @@ pub(crate) fn post_start(
             memory.post_start = HookState::Over;
             let told = "PostStartHook failed".to_owned();
             plan.tell_of(member, EventKind::Warning, "FailedPostStartHook", told);
-            memory.hook_failed = Some(Waiting {
+            memory.hook_failed = Some(Box::new(Waiting {
                 reason: "PostStartHookError".to_owned(),
                 message: failure.message.clone(),
-            });
+            }));
         }
         (_, Some(Progress::Done { output, .. })) => {
             memory.post_start = HookState::Over;

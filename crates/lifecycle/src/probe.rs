@@ -52,8 +52,7 @@ pub(crate) fn ready(member: &Member<'_>, memory: &Container) -> bool {
 pub(crate) fn reset(memory: &mut Container) {
     memory.started = false;
     memory.ready = false;
-    for kind in KINDS {
-        let probing = memory.probes.of_mut(kind);
+    for probing in memory.probes.all_mut() {
         *probing = Probing {
             next: probing.next,
             ..Probing::default()

@@ -146,7 +146,7 @@ fn failed(
         message: failure.message.clone(),
     });
     memory.pull.state = PullState::Failed {
-        failure: failure.clone(),
+        failure: Box::new(failure.clone()),
         at,
         retry_at,
         backing_off: false,

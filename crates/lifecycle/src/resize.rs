@@ -103,7 +103,7 @@ fn pending(memory: &mut Memory, pod: &Pod, observed: &Observed, now: Timestamp) 
     let before = memory.resize.pending.take();
     let mut new = condition(kind, message.clone(), generation, now);
     let same = |old: &ResizeCondition| (old.reason.as_str(), old.generation) == (kind, generation);
-    let known = before.as_ref().is_some_and(same);
+    let known = before.as_deref().is_some_and(same);
     if let Some(old) = before.filter(|old| old.reason == kind) {
         new.since = old.since;
     }
@@ -117,13 +117,13 @@ fn condition(
     message: String,
     generation: Option<i64>,
     since: Timestamp,
-) -> ResizeCondition {
-    ResizeCondition {
+) -> Box<ResizeCondition> {
+    Box::new(ResizeCondition {
         reason: reason.to_owned(),
         message,
         generation,
         since,
-    }
+    })
 }
 
 /// The Pod as if it asked for what it was given.

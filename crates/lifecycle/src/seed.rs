@@ -100,9 +100,9 @@ fn container(known: &ContainerStatus, restarts: impl Fn(i32) -> bool) -> Contain
     container
 }
 
-fn ended(state: Option<&ContainerState>) -> Option<Ended> {
+fn ended(state: Option<&ContainerState>) -> Option<Box<Ended>> {
     let over = state?.terminated.as_ref()?;
-    Some(Ended {
+    Some(Box::new(Ended {
         exit_code: over.exit_code,
         reason: over.reason.clone().unwrap_or_default(),
         message: over.message.clone().unwrap_or_default(),
@@ -112,5 +112,5 @@ fn ended(state: Option<&ContainerState>) -> Option<Ended> {
             .as_ref()
             .map_or(Timestamp::UNIX_EPOCH, |time| time.0),
         container_id: over.container_id.clone().unwrap_or_default(),
-    })
+    }))
 }

@@ -154,13 +154,13 @@ fn enter(plan: &Plan<'_>, memory: &mut Memory, call: Call) {
     let terminal = memory.phase.is_some_and(crate::memory::Phase::is_terminal);
     match &mut memory.terminating {
         None => {
-            memory.terminating = Some(Terminating {
+            memory.terminating = Some(Box::new(Terminating {
                 cause: call.cause,
                 failed: call.failed.filter(|_| !terminal),
                 since: plan.now,
                 until,
                 at_once: call.at_once,
-            });
+            }));
         }
         Some(terminating) => {
             terminating.until = terminating.until.min(until);

@@ -13,7 +13,7 @@ use crate::validation;
 #[derive(Default)]
 pub(crate) struct Seen {
     pub(crate) attempt: u32,
-    pub(crate) ended: Option<Ended>,
+    pub(crate) ended: Option<Box<Ended>>,
     /// The end that `ended` tells was not yet followed by a new run.
     unpaid: bool,
     /// The attempt that was stopped for a changed spec.

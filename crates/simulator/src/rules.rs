@@ -66,7 +66,7 @@ impl fmt::Display for Violation {
 #[derive(Default)]
 pub(crate) struct Witness {
     containers: BTreeMap<String, Seen>,
-    terminating: Option<Terminating>,
+    terminating: Option<Box<Terminating>>,
     verdict: Option<Verdict>,
     /// A failure was dealt to it that no retry helps.
     pub(crate) hopeless: bool,

@@ -43,9 +43,9 @@ pub struct Container {
     /// The guest host that the current run's guest was asked of; see [`crate::Observed::guest_host`].
     pub guest_host: Option<u64>,
     /// How the latest run that ended did: the state until another runs, then `lastState`.
-    pub ended: Option<Ended>,
+    pub ended: Option<Box<Ended>>,
     /// How the one before that ended.
-    pub last: Option<Ended>,
+    pub last: Option<Box<Ended>>,
     /// The image that the current run has or had.
     pub image: Option<Resolved>,
     /// The resources that the current run has; `None` is none.
@@ -68,7 +68,7 @@ pub struct Container {
     /// The current run's postStart hook.
     pub post_start: HookState,
     /// That hook failed: what the wait after the run says.
-    pub hook_failed: Option<Waiting>,
+    pub hook_failed: Option<Box<Waiting>>,
     /// The current run's startup probe has succeeded.
     pub started: bool,
     /// The current run's readiness probe succeeds.
@@ -206,7 +206,7 @@ pub enum PullState {
     /// It failed.
     Failed {
         /// How.
-        failure: Failure,
+        failure: Box<Failure>,
         /// When.
         at: Timestamp,
         /// When the next try is due (`None`: only a changed image helps).

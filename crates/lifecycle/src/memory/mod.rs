@@ -30,7 +30,7 @@ pub struct Memory {
     /// `Admitted` and `Refused` are kept; the others become [`Memory::terminating`].
     pub verdict: Option<Verdict>,
     /// The pod is being ended. Once set it is never unset.
-    pub terminating: Option<Terminating>,
+    pub terminating: Option<Box<Terminating>>,
     /// The pod's folders.
     pub folders: Effort,
     /// The pod's addresses.
@@ -62,7 +62,7 @@ impl Memory {
         self.adopted = from.adopted;
         for (name, container) in &mut self.containers {
             let known = from.containers.get(name);
-            container.probes = known.map(|one| one.probes).unwrap_or_default();
+            container.probes = known.map(|one| one.probes.clone()).unwrap_or_default();
         }
     }
 
@@ -111,9 +111,9 @@ pub struct Resize {
     /// What the node gave; `None` before it was admitted.
     pub allocated: Option<Arc<Allocation>>,
     /// PodResizePending: the Pod asks for what the node did not give.
-    pub pending: Option<ResizeCondition>,
+    pub pending: Option<Box<ResizeCondition>>,
     /// PodResizeInProgress: what the node gave is not in effect yet.
-    pub progress: Option<ResizeCondition>,
+    pub progress: Option<Box<ResizeCondition>>,
 }
 
 /// A condition of a resize, which is there while it is true.

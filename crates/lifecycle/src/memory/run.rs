@@ -2,6 +2,7 @@
 //! ended and how it ended.
 
 use jiff::Timestamp;
+use litemap::LiteMap;
 use serde::{Deserialize, Serialize};
 
 use crate::action::{Cause, ProbeKind};
@@ -119,33 +120,23 @@ impl HookState {
 }
 
 /// The probes of the current run, by kind.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Probes {
-    /// startupProbe
-    pub startup: Probing,
-    /// livenessProbe
-    pub liveness: Probing,
-    /// readinessProbe
-    pub readiness: Probing,
-}
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Probes(LiteMap<ProbeKind, Probing>);
 
 impl Probes {
     /// Those of a kind.
     pub fn of(&self, kind: ProbeKind) -> &Probing {
-        match kind {
-            ProbeKind::Startup => &self.startup,
-            ProbeKind::Liveness => &self.liveness,
-            ProbeKind::Readiness => &self.readiness,
-        }
+        self.0.get(&kind).unwrap_or(&Probing::NONE)
     }
 
     /// Those of a kind, to change.
     pub(crate) fn of_mut(&mut self, kind: ProbeKind) -> &mut Probing {
-        match kind {
-            ProbeKind::Startup => &mut self.startup,
-            ProbeKind::Liveness => &mut self.liveness,
-            ProbeKind::Readiness => &mut self.readiness,
-        }
+        self.0.entry(kind).or_default()
+    }
+
+    /// Those of all kinds of which there was one, to change.
+    pub(crate) fn all_mut(&mut self) -> impl Iterator<Item = &mut Probing> {
+        self.0.iter_mut().map(|(_, probing)| probing)
     }
 }
 
@@ -164,4 +155,15 @@ pub struct Probing {
     pub row: u32,
     /// It has failed for good: the run is to end, and is not probed again.
     pub failed: bool,
+}
+
+impl Probing {
+    const NONE: Probing = Probing {
+        next: 0,
+        asked: None,
+        due: None,
+        last: None,
+        row: 0,
+        failed: false,
+    };
 }

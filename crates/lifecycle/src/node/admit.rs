@@ -170,7 +170,7 @@ fn room(view: &NodeView, pod: &PodView, held: &Held<'_>, step: &NodeStep) -> Ans
 /// What no other pod's end would change.
 fn hopeless(view: &NodeView, pod: &PodView) -> Option<Refusal> {
     if let Some(unfit) = &pod.unfit {
-        return Some(unfit.clone());
+        return Some(unfit.as_ref().clone());
     }
     let node = view.object.as_ref()?;
     let wants = pod.pod.metadata.labels.as_ref()?.get(OS_LABEL)?;

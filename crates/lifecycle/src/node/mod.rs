@@ -106,7 +106,7 @@ pub struct PodView {
     /// What it was given or, if it waits for its verdict, what it asks for.
     pub requests: Resources,
     /// What it asks for by now, of one that was given something else.
-    pub wants: Option<Wanted>,
+    pub wants: Option<Box<Wanted>>,
     /// What was decided of it before, from [`crate::Memory::verdict`]: it stands.
     pub verdict: Option<Verdict>,
     /// It is over: nothing of it runs or will. It holds nothing of the node.
@@ -114,7 +114,7 @@ pub struct PodView {
     /// It is being ended, for this cause.
     pub ending: Option<Cause>,
     /// It asks for what can't be had here, whatever is free: reason and message.
-    pub unfit: Option<(String, String)>,
+    pub unfit: Option<Box<(String, String)>>,
 }
 
 /// Other resources than those that a pod was given.
@@ -236,16 +236,17 @@ impl PodView {
             uid: meta.uid.clone().unwrap_or_default(),
             created,
             requests: held,
-            wants: differs.map(|_| Wanted {
-                allocation: Allocation::of(pod),
-                requests: Resources::requested(pod, costs),
-                generation: meta.generation,
-                unfit: unsupported::refusal(pod).map(|(_, message)| message),
+            wants: differs.map(|_| {
+                Box::new(Wanted {
+                    allocation: Allocation::of(pod),
+                    requests: Resources::requested(pod, costs),
+                    generation: meta.generation,
+                    unfit: unsupported::refusal(pod).map(|(_, message)| message),
+                })
             }),
-            unfit: if verdict.is_none() {
-                unsupported::refusal(pod)
-            } else {
-                None
+            unfit: match verdict {
+                None => unsupported::refusal(pod).map(Box::new),
+                Some(_) => None,
             },
             pod: Arc::clone(pod),
             verdict,

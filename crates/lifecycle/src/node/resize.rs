@@ -14,7 +14,7 @@ pub(super) fn judge(view: &NodeView, step: &mut NodeStep) {
     let mut waiting: Vec<(&PodView, &Wanted)> = view
         .pods()
         .filter(waits)
-        .filter_map(|pod| Some((pod, pod.wants.as_ref()?)))
+        .filter_map(|pod| Some((pod, pod.wants.as_deref()?)))
         .collect();
     waiting.sort_by_key(|(pod, wants)| order(pod, wants));
     for (pod, wants) in waiting {

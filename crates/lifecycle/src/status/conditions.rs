@@ -81,7 +81,7 @@ fn resizes(memory: &Memory, phase: Phase) -> Vec<PodCondition> {
             message,
             generation,
             since,
-        } = one.as_ref()?;
+        } = one.as_deref()?;
         let text = |text: &String| (!text.is_empty()).then(|| text.clone());
         Some(PodCondition {
             type_: name.to_owned(),

@@ -22,7 +22,7 @@ pub(super) struct Shown<'a> {
     pub(super) member: Member<'a>,
     pub(super) state: State,
     /// How the run before the one in `state` ended.
-    last: Option<Ended>,
+    last: Option<Box<Ended>>,
     /// Another run follows the one that ended, while the pod lives.
     pub(super) restarts: bool,
     count: u32,
@@ -50,7 +50,7 @@ pub(super) enum State {
         container_id: String,
     },
     Terminated {
-        ended: Ended,
+        ended: Box<Ended>,
         unknown: bool,
     },
 }
@@ -212,7 +212,7 @@ fn account(shown: &mut [Shown<'_>], initialized: bool) {
                 container_id: String::new(),
             };
             one.state = State::Terminated {
-                ended,
+                ended: Box::new(ended),
                 unknown: true,
             };
         }
@@ -252,7 +252,10 @@ pub(super) fn statuses(
         let chosen = shown
             .iter()
             .filter(move |one| (one.member.role == Role::Main) == main);
-        chosen.map(|one| status(one, share)).collect::<Vec<_>>()
+        let mut all: Vec<ContainerStatus> = chosen.map(|one| status(one, share)).collect();
+        // Of a pod at rest it is kept, and room for four is more than all the rest of it.
+        all.shrink_to_fit();
+        all
     };
     let mut mains = of(true);
     mains.sort_by(|one, other| one.name.cmp(&other.name));
