@@ -25,6 +25,8 @@ const COSTS: Costs = Costs {
     mappings: 2,
     descriptors: 3,
 };
+/// Milliseconds in which the agent learns of an exit while nothing goes wrong.
+const SOON: i64 = 10;
 /// The least time between two turns without a fact, as the agent's worker has it.
 const LEAST: i64 = 10;
 /// So many turns in a row with no fact and no time between them are a circle.
@@ -480,7 +482,7 @@ impl World<'_> {
         let most = if self.troubled() {
             chance.pick([1, 1, 300, 8_000], 1)
         } else {
-            10
+            SOON
         };
         let told = chance.between(0, most);
         let life = self.node.life;
@@ -518,6 +520,12 @@ impl World<'_> {
         let new = worker.ledger.exited(container, *attempt, exit);
         self.tell(*id, new);
         Ok(())
+    }
+
+    /// A guest of the pod has ended, and the agent is about to be told.
+    pub(crate) fn tells_soon(&self, id: u32) -> bool {
+        let mut exits = self.machine.exits.iter();
+        exits.any(|(run, exit)| run.0 == id && later(exit.finished_at, SOON) >= self.now)
     }
 
     /// Nothing may be held of a pod that is released.

@@ -383,7 +383,7 @@ impl<'a> World<'a> {
             // A critical pod waits for those that make room for it.
             let room =
                 worker.ledger.memory().verdict.is_none() && !self.node.memory.sentences.is_empty();
-            let waits = room || worker.waits();
+            let waits = room || worker.waits() || self.tells_soon(*id);
             resizing::settled(&self.machine, *id, worker)
                 .inspect_err(|_| self.about = Some(*id))?;
             if !released && !hopeless && !waits && !self.machine.has_guests(*id) {
