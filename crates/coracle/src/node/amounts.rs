@@ -25,7 +25,7 @@ struct Whole {
 /// # Errors
 /// When the machine does not tell what it has, or the reserves leave nothing of it.
 pub(super) fn of(config: &NodeConfig) -> anyhow::Result<(Amounts, Amounts)> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let cores = runtime::cores();
     let memory = match &config.memory {
         // Not asked for where it is said, so that it need not be known.
         Some(memory) => quantity::bytes(memory).unwrap_or(0),
