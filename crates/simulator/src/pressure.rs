@@ -121,23 +121,27 @@ fn priority(pod: &PodView) -> i32 {
 
 /// Holds a step of the node to the rules.
 pub(crate) fn held(view: &NodeView, step: &NodeStep, now: Timestamp) -> Result<(), Broken> {
-    let new = step.memory.sentences.iter().filter(|(uid, verdict)| {
-        let pressure = matches!(
-            verdict,
+    let new = step
+        .memory
+        .sentences
+        .iter()
+        .filter_map(|(uid, verdict)| match verdict {
             Verdict::Evicted {
                 eviction: Eviction::Pressure,
+                message,
                 ..
-            }
-        );
-        pressure && !view.memory.sentences.contains_key(*uid)
-    });
-    let new: Vec<&String> = new.map(|(uid, _)| uid).collect();
+            } if !view.memory.sentences.contains_key(uid) => Some((uid, message)),
+            _ => None,
+        });
+    let new: Vec<(&String, &String)> = new.collect();
     if new.len() > 1 {
         return broken("one pod is evicted a pass", format!("{new:?} at {now}"));
     }
     let pod = |uid: &String| view.pods().find(|pod| pod.uid == *uid);
-    if let Some(victim) = new.first().copied().and_then(pod) {
-        evicted(view, victim)?;
+    if let Some((uid, told)) = new.first().copied()
+        && let Some(victim) = pod(uid)
+    {
+        evicted(view, victim, told)?;
     }
     let ends =
         |pod: &&PodView| matches!(step.verdicts.get(&pod.uid), Some(Verdict::Shutdown { .. }));
@@ -156,8 +160,8 @@ pub(crate) fn held(view: &NodeView, step: &NodeStep, now: Timestamp) -> Result<(
     Ok(())
 }
 
-/// The pod may go, and none had to go before it.
-fn evicted(view: &NodeView, victim: &PodView) -> Result<(), Broken> {
+/// The pod may go, and none had to go before it. `told` is what its status will say.
+fn evicted(view: &NodeView, victim: &PodView, told: &str) -> Result<(), Broken> {
     let Some(usage) = &view.usage else {
         return broken("nobody goes for nothing", "nothing was measured");
     };
@@ -171,13 +175,16 @@ fn evicted(view: &NodeView, victim: &PodView) -> Result<(), Broken> {
             .map_or(100, |level| level.available)
     };
     let (memory, disk) = (free(Signal::MemoryAvailable), free(Signal::NodeFsAvailable));
-    if memory >= 35 && disk >= 10 {
+    // Of two the node may be short of one for too short a while.
+    let for_memory = told.starts_with("The node was low on resource: memory.");
+    let short = if for_memory { memory < 35 } else { disk < 10 };
+    if !short {
         return broken(
             "nobody goes for nothing",
-            format!("{memory} % and {disk} % are free"),
+            format!("{memory} % and {disk} % are free, and {told:?}"),
         );
     }
-    if memory >= 35 && view.collected.is_none() {
+    if !for_memory && view.collected.is_none() {
         return broken("what nobody uses goes before a pod", victim.uid.clone());
     }
     let used = |pod: &PodView| {
@@ -185,7 +192,7 @@ fn evicted(view: &NodeView, victim: &PodView) -> Result<(), Broken> {
         own.map(|own| own.containers.values().map(|one| one.memory).sum::<u64>())
     };
     // Nobody in these histories asks for disk.
-    let asked = |pod: &PodView| if memory < 35 { pod.requests.memory } else { 0 };
+    let asked = |pod: &PodView| if for_memory { pod.requests.memory } else { 0 };
     let modest = |pod: &PodView| used(pod).is_some_and(|used| used <= asked(pod));
     let rank = |pod: &PodView| (modest(pod), priority(pod));
     let going = |pod: &PodView| {
