@@ -31,14 +31,14 @@ impl Coverage {
     pub(crate) fn note(&mut self, before: &Memory, after: &Memory) -> Result<(), Broken> {
         self.steps += 1;
         let ending = after.terminating.is_some();
-        let chart = if ending { Chart::Ending } else { Chart::Living };
         for (name, container) in &after.containers {
             let from = before.containers.get(name);
-            // What a rule has begin anew is brought down from anywhere, and is not drawn.
             let anew = container.anew || from.is_some_and(|one| one.anew);
-            if anew || before.restarting || after.restarting {
-                continue;
-            }
+            let chart = match ending {
+                true => Chart::Ending,
+                false if anew || before.restarting || after.restarting => Chart::Anew,
+                false => Chart::Living,
+            };
             let from = from.map_or("-", |one| word(&one.run));
             self.transition(chart, (from, word(&container.run)))?;
         }
@@ -99,17 +99,6 @@ impl Coverage {
         });
         all.filter(|one| !self.transitions.contains_key(one))
             .collect()
-    }
-
-    /// Takes over what another has reached.
-    pub fn add(&mut self, other: Coverage) {
-        for (key, count) in other.transitions {
-            *self.transitions.entry(key).or_default() += count;
-        }
-        self.states.extend(other.states);
-        self.steps += other.steps;
-        self.happenings += other.happenings;
-        self.pods += other.pods;
     }
 }
 

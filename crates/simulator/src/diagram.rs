@@ -20,6 +20,8 @@ pub type Transition = (&'static str, &'static str);
 pub enum Chart {
     /// A container's, while its pod is to live.
     Living,
+    /// A container's, while all of its pod begin anew.
+    Anew,
     /// A container's, while its pod is to end.
     Ending,
     /// The phase's.
@@ -30,12 +32,19 @@ pub enum Chart {
 
 impl Chart {
     /// All of them.
-    pub const ALL: [Chart; 4] = [Chart::Living, Chart::Ending, Chart::Phase, Chart::Holding];
+    pub const ALL: [Chart; 5] = [
+        Chart::Living,
+        Chart::Anew,
+        Chart::Ending,
+        Chart::Phase,
+        Chart::Holding,
+    ];
 
     /// The title of its section.
     fn title(self) -> &'static str {
         match self {
             Chart::Living => "A container while its pod lives",
+            Chart::Anew => "A container while all begin anew",
             Chart::Ending => "A container while its pod ends",
             Chart::Phase => "The phase",
             Chart::Holding => "Addresses and folders",
@@ -51,11 +60,12 @@ impl Chart {
 
     /// What the page says that there is.
     pub fn transitions(self) -> &'static BTreeSet<Transition> {
-        static CHARTS: LazyLock<[BTreeSet<Transition>; 4]> =
+        static CHARTS: LazyLock<[BTreeSet<Transition>; 5]> =
             LazyLock::new(|| Chart::ALL.map(|chart| table(chart.section())));
-        let [living, ending, phase, holding] = &*CHARTS;
+        let [living, anew, ending, phase, holding] = &*CHARTS;
         match self {
             Chart::Living => living,
+            Chart::Anew => anew,
             Chart::Ending => ending,
             Chart::Phase => phase,
             Chart::Holding => holding,
