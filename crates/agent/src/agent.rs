@@ -243,8 +243,9 @@ impl Agent {
         self.inner.node.notify_one();
     }
 
-    /// What the guest host of this number, which no other has, ran at `as_of`: to be told once at the start, after its exits that are
-    /// still kept, and each time that a guest host has taken the place of another.
+    /// What the guest host of this number, which no other has, ran at `as_of`: to be told once at
+    /// the start, after its exits that are still kept, and each time that a guest host has taken the
+    /// place of another.
     pub fn guests_known(&self, guest_host: u64, running: Vec<Guest>, as_of: Timestamp) {
         let mut by_uid: HashMap<String, Vec<Guest>> = HashMap::new();
         for guest in running {

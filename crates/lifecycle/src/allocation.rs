@@ -179,10 +179,9 @@ fn all_requests<'a>(own: Option<&'a (impl Asks + 'a)>) -> impl Iterator<Item = A
 }
 
 fn same_list<'a>(
-    one: impl Iterator<Item = Amount<'a>>,
+    mut one: impl Iterator<Item = Amount<'a>>,
     mut other: impl Iterator<Item = Amount<'a>>,
 ) -> bool {
-    let mut one = one;
     loop {
         match (one.next(), other.next()) {
             (None, None) => return true,
