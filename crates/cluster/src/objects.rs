@@ -13,9 +13,10 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared};
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::api::node::v1::RuntimeClass;
-use kube::{Api, Client};
+use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 
 use crate::error::{Call, CallError, Kind};
@@ -71,13 +72,8 @@ impl Objects {
         reader: Reader<'_>,
         name: &str,
     ) -> Result<Option<Arc<ConfigMap>>, Arc<CallError>> {
-        let api = Api::namespaced(self.client.clone(), reader.namespace);
-        let call = Call::of("get", "configmaps", reader.namespace, name);
-        let named = (reader.namespace, name);
-        read(&self.config_maps, self.readers.since(reader), named, || {
-            get(api, call, name.to_owned())
-        })
-        .await
+        self.own(&self.config_maps, "configmaps", reader, name)
+            .await
     }
 
     /// A Secret; `None` if there is none.
@@ -89,13 +85,7 @@ impl Objects {
         reader: Reader<'_>,
         name: &str,
     ) -> Result<Option<Arc<Secret>>, Arc<CallError>> {
-        let api = Api::namespaced(self.client.clone(), reader.namespace);
-        let call = Call::of("get", "secrets", reader.namespace, name);
-        let named = (reader.namespace, name);
-        read(&self.secrets, self.readers.since(reader), named, || {
-            get(api, call, name.to_owned())
-        })
-        .await
+        self.own(&self.secrets, "secrets", reader, name).await
     }
 
     /// A RuntimeClass; `None` if there is none.
@@ -115,6 +105,33 @@ impl Objects {
             ("", name),
             || get(api, call, name.to_owned()),
         )
+        .await
+    }
+
+    /// An object of the pod's namespace.
+    async fn own<T>(
+        &self,
+        cache: &Arc<Cache<T>>,
+        resource: &'static str,
+        reader: Reader<'_>,
+        name: &str,
+    ) -> Found<T>
+    where
+        T: Resource<Scope = NamespaceResourceScope>
+            + Clone
+            + DeserializeOwned
+            + Debug
+            + Send
+            + Sync
+            + 'static,
+        T::DynamicType: Default,
+    {
+        let api = Api::namespaced(self.client.clone(), reader.namespace);
+        let call = Call::of("get", resource, reader.namespace, name);
+        let named = (reader.namespace, name);
+        read(cache, self.readers.since(reader), named, || {
+            get(api, call, name.to_owned())
+        })
         .await
     }
 }
