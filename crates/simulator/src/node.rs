@@ -82,6 +82,8 @@ pub(crate) struct Worker {
 /// A turn whose checkpoint is being written.
 struct Pending {
     turn: Turn,
+    /// When it was taken: its checkpoint may have been long on its way.
+    taken: Timestamp,
     checkpoint: Option<Checkpoint>,
     /// It is on disk.
     written: bool,
@@ -211,6 +213,7 @@ impl World<'_> {
         let saves = checkpoint.is_some();
         let gone = worker.ledger.observed().gone;
         worker.pending = Some(Pending {
+            taken: now,
             turn,
             checkpoint,
             written: false,
@@ -254,7 +257,7 @@ impl World<'_> {
     pub(crate) fn commit(&mut self, id: u32) -> Result<(), Broken> {
         self.about = Some(id);
         let now = self.now;
-        let Some(effects) = self.decided(id)? else {
+        let Some((effects, taken)) = self.decided(id)? else {
             return Ok(());
         };
         let Effects {
@@ -270,7 +273,7 @@ impl World<'_> {
         for (ticket, action) in actions {
             let name = action.key.container.clone().unwrap_or_default();
             let limits = resizing::limits(&allocated, &name);
-            self.begin(id, (ticket, limits), action)?;
+            self.begin(id, (ticket, limits), (action, taken))?;
         }
         if view_changed {
             self.judge_soon();
@@ -314,7 +317,7 @@ impl World<'_> {
     }
 
     /// Commits the turn at hand and holds it to the rules.
-    fn decided(&mut self, id: u32) -> Result<Option<Effects>, Broken> {
+    fn decided(&mut self, id: u32) -> Result<Option<(Effects, Timestamp)>, Broken> {
         let now = self.now;
         let Some(worker) = self.node.workers.get_mut(&id) else {
             return Ok(None);
@@ -322,6 +325,7 @@ impl World<'_> {
         let Some(pending) = worker.pending.take() else {
             return Ok(None);
         };
+        let taken = pending.taken;
         let effects = worker.ledger.commit(pending.turn, now);
         self.coverage
             .note(&effects.before, worker.ledger.memory())?;
@@ -335,24 +339,25 @@ impl World<'_> {
         };
         let witness = self.witnesses.entry(id).or_default();
         witness.step(&self.machine, &shown)?;
-        Ok(Some(effects))
+        Ok(Some((effects, taken)))
     }
 
-    /// An action is handed to the hands.
+    /// An action that was decided at `taken` is handed to the hands.
     fn begin(
         &mut self,
         id: u32,
         (ticket, limits): (Ticket, Limits),
-        action: Action,
+        (action, taken): (Action, Timestamp),
     ) -> Result<(), Broken> {
-        let (now, life, seed) = (self.now, self.node.life, self.scenario.seed);
+        let (life, seed) = (self.node.life, self.scenario.seed);
         self.note(|| format!("pod {id}: asks {} {:?}", words(&action.key), action.what));
         let Some(worker) = self.node.workers.get_mut(&id) else {
             return Ok(());
         };
         let key = &action.key;
+        // A guest that was given less time keeps to that, however late another is told.
         let end = match action.what {
-            What::Stop { grace_seconds, .. } => Some(later(now, i64::from(grace_seconds) * 1000)),
+            What::Stop { grace_seconds, .. } => Some(later(taken, i64::from(grace_seconds) * 1000)),
             _ => None,
         };
         let again = matches!(key.kind, Kind::Stop | Kind::Unmount | Kind::Release);
