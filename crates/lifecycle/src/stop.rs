@@ -91,7 +91,10 @@ pub(crate) fn ask(
                 (_, _, Some(_)) => false,
                 (None, None, None) => true,
                 (None, Some(at), None) => plan.due(at),
-                (Some(Progress::InFlight { .. }), _, None) => wanted < stop.until,
+                (Some(Progress::InFlight { .. }), _, None) => {
+                    // Graces are whole seconds: what is no shorter in these is not asked for again.
+                    after(plan.now, i64::from(until(plan.now, wanted))) < stop.until
+                }
                 (Some(_), _, None) => false,
             };
             if wanted < stop.until {

@@ -734,3 +734,45 @@ fn times_are_whole_seconds_and_messages_are_cut() {
     assert_eq!(over.finished_at, Some(Time(at(1_000))));
     assert_eq!(world.last.status.start_time, Some(Time(at(1_000))));
 }
+
+#[test]
+fn a_stop_is_not_asked_again_for_less_than_a_second() {
+    let mut world = World::new(
+        r#"{"initContainers":[{"name":"s","image":"s","restartPolicy":"Always"}],
+            "containers":[{"name":"a","image":"a"}]}"#,
+    );
+    world.settle();
+    let spec = world.pod.spec.as_mut().unwrap();
+    spec.init_containers.as_mut().unwrap()[0].image = Some("s:2".to_owned());
+    let held = |kind| kind == Kind::Stop;
+    assert_eq!(world.settle_but(held), [key(Some("s"), 0, Kind::Stop)]);
+    let millis = |more: i64| Timestamp::from_millisecond(1_000_000 + more).unwrap();
+    world.now = millis(700);
+    world.observed.verdict = Some(Verdict::Evicted {
+        eviction: Eviction::Pressure,
+        message: String::new(),
+        grace_seconds: 29,
+    });
+    world.settle_but(held);
+    // The sidecar's turn comes 28.2 s before the end of all: in whole seconds later than it was told.
+    world.now = millis(1_500);
+    world.exit("a", 0, 143);
+    world.succeed(key(Some("a"), 0, Kind::Stop));
+    let asked = world.step();
+    assert!(
+        asked.iter().all(|action| action.key.kind != Kind::Stop),
+        "{asked:?}"
+    );
+    world.observed.verdict = Some(Verdict::Evicted {
+        eviction: Eviction::Pressure,
+        message: String::new(),
+        grace_seconds: 5,
+    });
+    let asked = world.step();
+    assert!(
+        asked
+            .iter()
+            .any(|action| action.key == key(Some("s"), 0, Kind::Stop)),
+        "{asked:?}"
+    );
+}
