@@ -87,17 +87,21 @@ pub(crate) fn ask(
         Some(stop) if !stop.pre_stop.is_over() => stop.until = stop.until.min(wanted),
         Some(_) if !turn => return,
         Some(stop) => {
+            let shorter = match fact {
+                // Graces are whole seconds: what is no shorter in these is not asked for again.
+                Some(Progress::InFlight { .. }) => {
+                    after(plan.now, i64::from(until(plan.now, wanted))) < stop.until
+                }
+                _ => wanted < stop.until,
+            };
             let due = match (fact, stop.retry_at, stop.answered) {
                 (_, _, Some(_)) => false,
                 (None, None, None) => true,
                 (None, Some(at), None) => plan.due(at),
-                (Some(Progress::InFlight { .. }), _, None) => {
-                    // Graces are whole seconds: what is no shorter in these is not asked for again.
-                    after(plan.now, i64::from(until(plan.now, wanted))) < stop.until
-                }
+                (Some(Progress::InFlight { .. }), _, None) => shorter,
                 (Some(_), _, None) => false,
             };
-            if wanted < stop.until {
+            if shorter {
                 stop.until = wanted;
             }
             if !due {

@@ -763,6 +763,11 @@ fn a_stop_is_not_asked_again_for_less_than_a_second() {
         asked.iter().all(|action| action.key.kind != Kind::Stop),
         "{asked:?}"
     );
+    let told = match &world.remembered("s").run {
+        memory::Run::Running { stop, .. } => stop.as_ref().map(|stop| stop.until),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(told, Some(at(1_030)), "what it was told stands");
     world.observed.verdict = Some(Verdict::Evicted {
         eviction: Eviction::Pressure,
         message: String::new(),
