@@ -55,6 +55,11 @@ fn drive(ledger: &mut Ledger, keep: Kind) -> (Ticket, Action) {
     panic!("no {keep:?}: {:?}", ledger.memory());
 }
 
+/// What is remembered of the container.
+fn web(ledger: &Ledger) -> &lifecycle::memory::Container {
+    ledger.memory().containers.get("web").unwrap()
+}
+
 fn admitted(policy: &str) -> Ledger {
     let mut ledger = Ledger::new(pod("a", policy), Costs::default());
     ledger.guests(1, &[], at(0));
@@ -142,18 +147,7 @@ fn the_first_exit_counts_and_is_absorbed_once_remembered() {
     assert!(!ledger.exited("web", 0, exit(4)));
     let effects = turn(&mut ledger, 6);
     assert_eq!(effects.absorbed, [("web".to_owned(), 0)]);
-    assert_eq!(
-        ledger
-            .memory()
-            .containers
-            .get("web")
-            .unwrap()
-            .ended
-            .as_ref()
-            .unwrap()
-            .exit_code,
-        3
-    );
+    assert_eq!(web(&ledger).ended.as_ref().unwrap().exit_code, 3);
     assert!(ledger.observed().exits.is_empty());
     // Told again after that, it is dropped again.
     ledger.exited("web", 0, exit(3));
@@ -207,29 +201,11 @@ fn a_restored_ledger_adopts_and_loses() {
     let mut adopted = Ledger::restore(checkpoint(), Costs::default());
     adopted.guests(1, &[guest("a", 0)], at(3));
     assert!(turn(&mut adopted, 4).actions.is_empty());
-    assert_eq!(
-        adopted
-            .memory()
-            .containers
-            .get("web")
-            .unwrap()
-            .restart_count,
-        0
-    );
+    assert_eq!(web(&adopted).restart_count, 0);
     let mut lost = Ledger::restore(checkpoint(), Costs::default());
     lost.guests(1, &[], at(3));
     turn(&mut lost, 4);
-    assert_eq!(
-        lost.memory()
-            .containers
-            .get("web")
-            .unwrap()
-            .ended
-            .as_ref()
-            .unwrap()
-            .exit_code,
-        137
-    );
+    assert_eq!(web(&lost).ended.as_ref().unwrap().exit_code, 137);
 }
 
 #[test]
@@ -237,41 +213,17 @@ fn a_list_of_guests_ends_no_run_that_began_after_it() {
     let mut ledger = running();
     ledger.guests(1, &[], at(0));
     assert!(turn(&mut ledger, 3).absorbed.is_empty());
-    assert!(
-        ledger
-            .memory()
-            .containers
-            .get("web")
-            .unwrap()
-            .ended
-            .is_none()
-    );
+    assert!(web(&ledger).ended.is_none());
     let listed = Guest {
         started_at: at(1),
         ..guest("a", 0)
     };
     ledger.guests(1, &[listed], at(9));
     turn(&mut ledger, 9);
-    assert!(
-        ledger
-            .memory()
-            .containers
-            .get("web")
-            .unwrap()
-            .ended
-            .is_none()
-    );
+    assert!(web(&ledger).ended.is_none());
     ledger.guests(1, &[], at(10));
     turn(&mut ledger, 10);
-    assert!(
-        ledger
-            .memory()
-            .containers
-            .get("web")
-            .unwrap()
-            .ended
-            .is_some()
-    );
+    assert!(web(&ledger).ended.is_some());
 }
 
 #[test]

@@ -185,19 +185,14 @@ struct Place<T> {
 
 impl<T> Place<T> {
     fn is_of_use(&self, now: Instant) -> bool {
-        let flies = self
-            .flight
-            .as_ref()
-            .is_some_and(|flight| flight.peek().is_none());
-        flies || self.kept_since(now.checked_sub(KEPT)).is_some()
+        let flight = self.flight.as_ref();
+        flight.is_some_and(|flight| flight.peek().is_none()) || self.fresh(now).is_some()
     }
 
-    /// What was read no earlier than that.
-    fn kept_since(&self, since: Option<Instant>) -> Option<Arc<T>> {
-        let (begun, object) = self.kept.as_ref()?;
-        since
-            .is_none_or(|since| *begun >= since)
-            .then(|| object.clone())
+    /// What was read, unless that is too long ago.
+    fn fresh(&self, now: Instant) -> Option<&(Instant, Arc<T>)> {
+        let kept = self.kept.as_ref();
+        kept.filter(|(begun, _)| now.duration_since(*begun) < KEPT)
     }
 }
 
@@ -222,9 +217,8 @@ impl<T: Send + Sync + 'static> Cache<T> {
             flight: None,
             open: false,
         });
-        let fresh = now.checked_sub(KEPT).map_or(since, |kept| kept.max(since));
-        if let Some(object) = place.kept_since(Some(fresh)) {
-            return Ok(object);
+        if let Some((_, object)) = place.fresh(now).filter(|(begun, _)| *begun >= since) {
+            return Ok(object.clone());
         }
         if let Some(flight) = place.flight.as_ref().filter(|_| place.open) {
             return Err(flight.clone());

@@ -293,8 +293,7 @@ fn absorb_start(plan: &mut Plan<'_>, member: &Member<'_>, memory: &mut Container
         "Started",
         "Container started".to_owned(),
     );
-    memory.restart_count = memory.next_count;
-    memory.next_count = memory.next_count.saturating_add(1);
+    count(memory);
     memory.waiting = None;
     let Run::Starting { stop } = std::mem::take(&mut memory.run) else {
         return;
@@ -316,6 +315,29 @@ fn absorb_start(plan: &mut Plan<'_>, member: &Member<'_>, memory: &mut Container
     };
 }
 
+/// A run begins to count: as the restart that it was to be.
+fn count(memory: &mut Container) {
+    memory.restart_count = memory.next_count;
+    memory.next_count = memory.next_count.saturating_add(1);
+}
+
+/// The end of a run of which nobody can tell how it ended.
+fn lost_end(
+    plan: &Plan<'_>,
+    message: &str,
+    started_at: Option<Timestamp>,
+    container_id: String,
+) -> Ended {
+    Ended {
+        exit_code: 137,
+        reason: "ContainerStatusUnknown".to_owned(),
+        message: message.to_owned(),
+        started_at,
+        finished_at: plan.now,
+        container_id,
+    }
+}
+
 /// The guest host that the guest was asked of is gone. One that is there still proves by its silence
 /// that the guest never ran, and is asked again.
 fn asked_of_another(plan: &Plan<'_>, memory: &Container) -> bool {
@@ -326,16 +348,8 @@ fn asked_of_another(plan: &Plan<'_>, memory: &Container) -> bool {
 /// A guest of which nobody knows whether it ran, since agent and guest host died before either could
 /// tell: it counts as a run, or what may run once could run twice.
 fn start_lost(plan: &mut Plan<'_>, member: &Member<'_>, memory: &mut Container, ending: bool) {
-    memory.restart_count = memory.next_count;
-    memory.next_count = memory.next_count.saturating_add(1);
-    let ended = Ended {
-        exit_code: 137,
-        reason: "ContainerStatusUnknown".to_owned(),
-        message: NEVER_SEEN.to_owned(),
-        started_at: None,
-        finished_at: plan.now,
-        container_id: String::new(),
-    };
+    count(memory);
+    let ended = lost_end(plan, NEVER_SEEN, None, String::new());
     end(plan, member, memory, ended, ending);
 }
 
@@ -363,8 +377,7 @@ fn start_failed(
         "Failed",
         format!("Error: {}", failure.message),
     );
-    memory.restart_count = memory.next_count;
-    memory.next_count = memory.next_count.saturating_add(1);
+    count(memory);
     let ended = Ended {
         exit_code: START_ERROR,
         reason: "StartError".to_owned(),
@@ -402,14 +415,7 @@ fn absorb_end(plan: &mut Plan<'_>, member: &Member<'_>, memory: &mut Container, 
     if !lost && !unknown {
         return;
     }
-    let ended = Ended {
-        exit_code: 137,
-        reason: "ContainerStatusUnknown".to_owned(),
-        message: LOST.to_owned(),
-        started_at: Some(*started_at),
-        finished_at: plan.now,
-        container_id: container_id.clone(),
-    };
+    let ended = lost_end(plan, LOST, Some(*started_at), container_id.clone());
     end(plan, member, memory, ended, ending);
     if memory.run == Run::Waiting {
         // The kubelet counts the restart when it finds the container gone, and shows it waiting.

@@ -125,8 +125,8 @@ pub struct Probes(LiteMap<ProbeKind, Probing>);
 
 impl Probes {
     /// Those of a kind.
-    pub fn of(&self, kind: ProbeKind) -> &Probing {
-        self.0.get(&kind).unwrap_or(&Probing::NONE)
+    pub fn of(&self, kind: ProbeKind) -> Probing {
+        self.0.get(&kind).copied().unwrap_or_default()
     }
 
     /// Those of a kind, to change.
@@ -155,15 +155,4 @@ pub struct Probing {
     pub row: u32,
     /// It has failed for good: the run is to end, and is not probed again.
     pub failed: bool,
-}
-
-impl Probing {
-    const NONE: Probing = Probing {
-        next: 0,
-        asked: None,
-        due: None,
-        last: None,
-        row: 0,
-        failed: false,
-    };
 }
