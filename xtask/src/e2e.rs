@@ -5,6 +5,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 
 use crate::context::Context;
+use crate::test::LIMIT;
 use crate::{guests, process, setup};
 
 /// The suites that need a control plane, or a registry.
@@ -126,7 +127,8 @@ fn kubeconfig_of_kind() -> Result<tempfile::NamedTempFile> {
 /// # Errors
 /// When one fails.
 pub(crate) fn hosts(context: &Context) -> Result<()> {
-    tests(context, &Arguments::default(), &[HOSTS], Some(BESIDE))
+    let mut tests = command(context, &Arguments::default(), &[HOSTS], Some(BESIDE));
+    process::run_within(LIMIT, &mut tests, MEND)
 }
 
 fn tests(

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -82,7 +83,49 @@ fn alive(group: i32) -> bool {
 /// # Errors
 /// When it can't be started, or fails: then the sentence is `advice`.
 pub(crate) fn run(command: &mut Command, advice: &str) -> Result<()> {
-    let status = status(command)?;
+    judged(status(command)?, command, advice)
+}
+
+/// Runs a command to its end, as [`run`], and ends it and its children when it takes too long: a
+/// test that hangs is a failure that can be read, and no silence that somebody else ends.
+///
+/// # Errors
+/// As [`run`], and when it had not ended within `limit`.
+pub(crate) fn run_within(limit: Duration, command: &mut Command, advice: &str) -> Result<()> {
+    let mut child = spawn(command)?;
+    let group = id(&child);
+    let (ended, end) = channel::<()>();
+    let guard = thread::spawn(move || end_after(limit, group, &end));
+    let status = child.wait();
+    drop(ended);
+    let too_long = guard.join().unwrap_or_default();
+    running().remove(&group);
+    let status = status.with_context(|| format!("`{}` was lost", shown(command)))?;
+    if too_long {
+        let minutes = limit.as_secs().div_ceil(60);
+        bail!(
+            "`{}` was ended after {minutes} min: what it said last hangs: {advice}",
+            shown(command)
+        );
+    }
+    judged(status, command, advice)
+}
+
+/// Ends a group of processes, unless `end` is closed before; whether it did.
+fn end_after(limit: Duration, group: i32, end: &Receiver<()>) -> bool {
+    let goes_on = |time| end.recv_timeout(time) == Err(RecvTimeoutError::Timeout);
+    if !goes_on(limit) {
+        return false;
+    }
+    let group = BTreeSet::from([group]);
+    signal_all(&group, Signal::TERM);
+    if goes_on(GRACE) {
+        signal_all(&group, Signal::KILL);
+    }
+    true
+}
+
+fn judged(status: ExitStatus, command: &Command, advice: &str) -> Result<()> {
     if !status.success() {
         bail!("`{}` failed ({status}): {advice}", shown(command));
     }
@@ -176,6 +219,17 @@ mod tests {
             error,
             "`no-such-program` can't be started: is it installed?"
         );
+    }
+
+    #[test]
+    fn what_hangs_is_ended_and_what_ends_is_not() {
+        let second = Duration::from_secs(1);
+        let error = run_within(second, Command::new("sleep").arg("1000"), "look at it")
+            .unwrap_err()
+            .to_string();
+        let sentence = "`sleep 1000` was ended after 1 min: what it said last hangs: look at it";
+        assert_eq!(error, sentence);
+        assert!(run_within(second * 1000, &mut Command::new("true"), "").is_ok());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Every test, from cheap to dear; simulated histories; benchmarks.
 
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::Result;
 
@@ -9,6 +10,9 @@ use crate::{check, e2e, guests, process, setup};
 
 /// How many histories of simulated nodes the tests run.
 const HISTORIES: u64 = 20_000;
+
+/// What tests that are compiled may take, all of one command together: many times what they do.
+pub(crate) const LIMIT: Duration = Duration::from_secs(30 * 60);
 
 /// Seeded histories of simulated nodes.
 #[derive(Debug, clap::Args)]
@@ -50,7 +54,7 @@ pub(crate) fn run(context: &mut Context) -> Result<()> {
     context.say("tests of every crate, then of the whole against a real control plane");
     let mut tests = context.cargo(&["test", "--workspace", "--no-fail-fast"]);
     tests.env("CORACLE", context.target().join("debug/coracle"));
-    let most = process::run(&mut tests, "mend the tests that failed above");
+    let most = process::run_within(LIMIT, &mut tests, "mend the tests that failed above");
     // All are run, whatever becomes of the first.
     context.say("tests of whole clusters, side by side");
     e2e::hosts(context).and(most)

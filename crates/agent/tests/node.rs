@@ -44,16 +44,22 @@ impl Scripted {
         })
     }
 
+    /// Waits until something is so; an hour of the test's time is too long.
     async fn until(&self, so: impl Fn(&Scripted) -> bool) {
-        loop {
-            let changed = self.changed.notified();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
-            if so(self) {
-                return;
+        let wait = async {
+            loop {
+                let changed = self.changed.notified();
+                tokio::pin!(changed);
+                changed.as_mut().enable();
+                if so(self) {
+                    return;
+                }
+                changed.await;
             }
-            changed.await;
-        }
+        };
+        let came = tokio::time::timeout(Duration::from_secs(3600), wait).await;
+        let said = || (self.calls.lock().unwrap(), self.events.lock().unwrap());
+        assert!(came.is_ok(), "it never is: {:?}", said());
     }
 
     fn says(&self, pressures: &[Pressure]) -> bool {

@@ -45,9 +45,13 @@ async fn a_follower_that_leaves_is_let_go() {
     assert_eq!(bench.handle.connections(), 1);
     drop((answer, client));
     // Closed by the client, it is found closed by the server: nothing else ends it, as nothing is said.
-    while bench.handle.connections() > 0 {
-        tokio::task::yield_now().await;
-    }
+    let let_go = async {
+        while bench.handle.connections() > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    let limit = std::time::Duration::from_secs(120);
+    tokio::time::timeout(limit, let_go).await.unwrap();
 }
 
 /// Both ends of each connection are this process's.

@@ -20,11 +20,26 @@ use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
 use crate::local::{Local, LocalConfig};
 use crate::spec::{Exited, GuestFds, GuestId, GuestSpec, LogSpec, StartError};
+
+/// Longer than anything takes that does not hang.
+const GUARD: Duration = Duration::from_secs(120);
+
+/// Resolves when something is so. What never comes fails, and says what it was.
+async fn until(what: &str, so: impl Fn() -> bool) {
+    let wait = async {
+        while !so() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let came = tokio::time::timeout(GUARD, wait).await;
+    assert!(came.is_ok(), "never {what}");
+}
 
 /// A guest host, and a folder for its guests' roots and logs.
 struct Host {
@@ -123,12 +138,16 @@ impl Host {
     /// The end of a guest that was started.
     async fn end(&self, id: &GuestId) -> Exited {
         let mut events = self.local.events();
-        loop {
-            let exited = events.next().await.unwrap();
-            if exited.id == *id {
-                return exited;
+        let end = async {
+            loop {
+                let exited = events.next().await.unwrap();
+                if exited.id == *id {
+                    return exited;
+                }
             }
-        }
+        };
+        let end = tokio::time::timeout(GUARD, end).await;
+        end.unwrap_or_else(|_| panic!("{id:?} never ends"))
     }
 
     /// What a guest has logged: lines of `stdout F text`, without their times.
@@ -146,9 +165,7 @@ impl Host {
 
     /// Resolves when the guest has logged a line.
     async fn logged(&self, id: &GuestId, line: &str) {
-        while !self.log(id).iter().any(|logged| logged == line) {
-            tokio::task::yield_now().await;
-        }
+        until(line, || self.log(id).iter().any(|logged| logged == line)).await;
     }
 
     fn path(&self, name: &str) -> PathBuf {

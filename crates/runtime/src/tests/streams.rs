@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use super::{Host, command};
+use super::{Host, command, until};
 use crate::spec::StartError;
 
 #[tokio::test]
@@ -59,9 +59,7 @@ async fn a_guest_waits_for_who_reads_its_output_and_can_be_stopped_meanwhile() {
     let id = host.start((spec, fds)).await;
     // The pipe is full when its bytes no longer grow in number.
     let filled = || rustix::io::ioctl_fionread(&read).unwrap();
-    while filled() < 60_000 {
-        tokio::task::yield_now().await;
-    }
+    until("full", || filled() >= 60_000).await;
     host.local
         .stop(&id, std::time::Duration::ZERO)
         .await

@@ -70,24 +70,19 @@ async fn a_stop_lets_requests_finish_and_ends_with_nothing() {
     };
     let mut idle = served.client().await;
     read(idle.ask(get("/")).await.unwrap()).await;
-    let mut sleeping = served.client().await;
-    let sleeper = tokio::spawn(async move {
-        let response = sleeping.ask(get("/sleep?1500")).await.unwrap();
-        read(response).await
-    });
-    // It is being answered once a turn was charged for it.
-    while served.host.local.stats(&served.id).unwrap().memory_bytes < 1 << 20 {
-        tokio::task::yield_now().await;
+    let echo = Echo::begun(served.address, "one").await;
+    let stop = served.stop(GUARD);
+    tokio::pin!(stop);
+    // It takes no more, and waits for the one that is being answered.
+    while TcpStream::connect(served.address).await.is_ok() {
+        assert!(futures::poll!(&mut stop).is_pending(), "it has its grace");
     }
-    let exited = served.stop(GUARD).await;
+    assert_eq!(echo.end().await.to_bytes(), "one");
+    let exited = stop.await;
     assert_eq!(
         (exited.code, exited.kind),
         (0, ExitKind::Exited),
         "{exited:?}"
-    );
-    assert_eq!(
-        sleeper.await.unwrap(),
-        (StatusCode::OK, "slept\n".to_owned())
     );
     TcpStream::connect(served.address).await.unwrap_err();
     assert_eq!(served.host.local.stats(&served.id).unwrap().memory_bytes, 0);
@@ -100,9 +95,8 @@ async fn a_request_that_outlasts_the_grace_ends_with_it() {
     };
     let mut client = served.client().await;
     let asked = tokio::spawn(async move { client.ask(get("/spin")).await.map(drop) });
-    while served.host.local.stats(&served.id).unwrap().memory_bytes < 1 << 20 {
-        tokio::task::yield_now().await;
-    }
+    let used = || served.host.local.stats(&served.id).unwrap().memory_bytes;
+    until("answering", || used() >= 1 << 20).await;
     let exited = served.stop(Duration::from_millis(50)).await;
     assert_eq!((exited.code, exited.kind), (137, ExitKind::Stopped));
     asked.await.unwrap().unwrap_err();

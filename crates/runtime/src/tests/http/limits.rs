@@ -33,19 +33,19 @@ async fn too_many_are_turned_away_and_told_to_come_again() {
     else {
         return;
     };
-    let mut first = served.client().await;
-    let spinning = tokio::spawn(async move { first.ask(get("/spin")).await.map(drop) });
-    let mut second = served.client().await;
-    loop {
-        let response = second.ask(get("/")).await.unwrap();
-        if response.status() == StatusCode::SERVICE_UNAVAILABLE {
-            assert_eq!(response.headers()["retry-after"], "1");
-            break;
-        }
-        // The other has not come yet.
-        read(response).await;
-    }
-    spinning.abort();
+    let one = Echo::begun(served.address, "one").await;
+    // It has the one place until its body ends.
+    let mut client = served.client().await;
+    let response = client.ask(get("/")).await.unwrap();
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(response.headers()["retry-after"], "1");
+    read(response).await;
+    one.end().await;
+    let come_again = async {
+        // The place is given back a moment after the last byte was.
+        while read(client.ask(get("/")).await.unwrap()).await.0 != StatusCode::OK {}
+    };
+    tokio::time::timeout(GUARD, come_again).await.unwrap();
 }
 
 #[tokio::test]
@@ -70,12 +70,7 @@ async fn a_connection_that_does_nothing_or_begins_and_stops_is_closed() {
     // One that was answered and is idle then.
     let mut client = served.client().await;
     read(client.ask(get("/")).await.unwrap()).await;
-    let closed = async {
-        while !client.0.is_closed() {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(GUARD, closed).await.unwrap();
+    until("closed", || client.0.is_closed()).await;
 }
 
 #[tokio::test]
@@ -134,15 +129,15 @@ async fn connections_that_there_is_no_memory_for_are_closed_and_end_nothing() {
         Ok(1)
     ));
     drop(clients);
-    loop {
-        let stream = TcpStream::connect(served.address).await.unwrap();
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
-        tokio::spawn(connection);
-        match sender.send_request(get("/")).await {
-            Ok(response) if response.status() == StatusCode::OK => break,
-            _ => tokio::task::yield_now().await,
+    let answered = async {
+        loop {
+            match served.client().await.0.send_request(get("/")).await {
+                Ok(response) if response.status() == StatusCode::OK => break,
+                _ => tokio::task::yield_now().await,
+            }
         }
-    }
+    };
+    tokio::time::timeout(GUARD, answered).await.unwrap();
 }
 
 #[tokio::test]

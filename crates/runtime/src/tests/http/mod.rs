@@ -15,19 +15,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use guests::{Guest, Missing};
 use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full};
+use http_body::Frame;
+use http_body_util::{BodyExt, Collected, Full, StreamBody};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 
-use super::Host;
+use super::{GUARD, Host, until};
 use crate::http::HttpSpec;
 use crate::local::LocalConfig;
 use crate::spec::{GuestFds, GuestId, GuestSpec};
-
-/// Longer than anything takes that does not hang.
-const GUARD: Duration = Duration::from_secs(120);
 
 type Body = http_body_util::combinators::BoxBody<Bytes, std::convert::Infallible>;
 
@@ -101,17 +100,8 @@ impl Served {
 
     async fn says_one_of(&self, what: &[&str]) {
         let said = |line: &String| what.iter().any(|what| line.contains(what));
-        let found = async {
-            while !self.host.log(&self.id).iter().any(said) {
-                tokio::task::yield_now().await;
-            }
-        };
-        let found = tokio::time::timeout(GUARD, found).await;
-        assert!(
-            found.is_ok(),
-            "no {what:?} in {:?}",
-            self.host.log(&self.id)
-        );
+        let logged = || self.host.log(&self.id).iter().any(said);
+        until(&format!("{what:?}"), logged).await;
     }
 
     async fn stop(&self, grace: Duration) -> crate::spec::Exited {
@@ -135,6 +125,51 @@ impl Client {
         self.0.ready().await?;
         let answer = tokio::time::timeout(GUARD, self.0.send_request(request)).await;
         answer.expect("an answer, or an end")
+    }
+}
+
+/// A request of `/echo` that is being answered, and is for as long as its body goes on.
+struct Echo {
+    pieces: mpsc::Sender<Frame<Bytes>>,
+    answer: Incoming,
+}
+
+impl Echo {
+    /// Asks, and gets the answer's head, which comes with the first piece.
+    async fn begun(address: SocketAddr, first: &'static str) -> Echo {
+        let (pieces, mut sent) = mpsc::channel(1);
+        let body =
+            futures::stream::poll_fn(move |cx| sent.poll_recv(cx).map(|piece| piece.map(Ok)));
+        let request = Request::post(format!("http://{address}/echo"));
+        let request = request.body(StreamBody::new(body).boxed()).unwrap();
+        let mut sender = h2c(address).await;
+        let asked = tokio::spawn(async move { sender.send_request(request).await });
+        let piece = Frame::data(Bytes::from_static(first.as_bytes()));
+        pieces.send(piece).await.unwrap();
+        let answer = tokio::time::timeout(GUARD, asked).await;
+        let answer = answer.expect("an answer").unwrap().unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+        Echo {
+            pieces,
+            answer: answer.into_body(),
+        }
+    }
+
+    async fn send(&self, piece: Frame<Bytes>) {
+        self.pieces.send(piece).await.unwrap();
+    }
+
+    /// The next piece that is given back.
+    async fn back(&mut self) -> Bytes {
+        let frame = tokio::time::timeout(GUARD, self.answer.frame()).await;
+        frame.unwrap().unwrap().unwrap().into_data().unwrap()
+    }
+
+    /// Ends the request's body, for the rest of the answer's.
+    async fn end(self) -> Collected<Bytes> {
+        drop(self.pieces);
+        let rest = tokio::time::timeout(GUARD, self.answer.collect()).await;
+        rest.expect("an end").unwrap()
     }
 }
 

@@ -1,9 +1,5 @@
 //! What goes in and out.
 
-use http_body::Frame;
-use http_body_util::StreamBody;
-use tokio::sync::mpsc;
-
 use super::*;
 
 #[tokio::test]
@@ -49,30 +45,17 @@ async fn a_body_is_given_back_while_it_comes_and_its_trailers_at_the_end() {
     let Some(served) = serve(|_| ()).await else {
         return;
     };
-    let (send, mut pieces) = mpsc::channel::<Frame<Bytes>>(1);
-    let stream =
-        futures::stream::poll_fn(move |cx| pieces.poll_recv(cx).map(|piece| piece.map(Ok)));
-    let mut sender = h2c(served.address).await;
-    let request = Request::post(format!("http://{}/echo", served.address));
-    let request = request.body(StreamBody::new(stream).boxed()).unwrap();
-    let asked = tokio::spawn(async move { sender.send_request(request).await });
-    let piece = |text: &'static str| Frame::data(Bytes::from_static(text.as_bytes()));
-    send.send(piece("one")).await.unwrap();
-    let mut body = asked.await.unwrap().unwrap().into_body();
+    let mut echo = Echo::begun(served.address, "one").await;
+    assert_eq!(echo.back().await, "one");
     // Each piece comes back before the next is sent.
-    for text in ["one", "two", "three"] {
-        if text != "one" {
-            send.send(piece(text)).await.unwrap();
-        }
-        let frame = tokio::time::timeout(GUARD, body.frame()).await.unwrap();
-        let data = frame.unwrap().unwrap().into_data().unwrap();
-        assert_eq!(data, text.as_bytes());
+    for text in ["two", "three"] {
+        echo.send(Frame::data(text.into())).await;
+        assert_eq!(echo.back().await, text);
     }
     let mut trailers = http::HeaderMap::new();
     trailers.insert("x-sum", "3".parse().unwrap());
-    send.send(Frame::trailers(trailers)).await.unwrap();
-    drop(send);
-    let rest = body.collect().await.unwrap();
+    echo.send(Frame::trailers(trailers)).await;
+    let rest = echo.end().await;
     assert_eq!(rest.trailers().unwrap()["x-sum"], "3");
     assert!(rest.to_bytes().is_empty());
 }
