@@ -15,7 +15,7 @@ use crate::rules::{Broken, broken};
 use crate::scenario::{Fault, Trouble};
 
 /// From this priority on a pod is critical.
-const CRITICAL: i32 = 2_000_000_000;
+pub(crate) const CRITICAL: i32 = 2_000_000_000;
 
 /// In some histories pods have to go, and something runs short now and then.
 pub(crate) fn policy(seed: u64, length: u32, faults: &mut Vec<Fault>) -> Policy {

@@ -184,18 +184,36 @@ fn the_other_rules_refuse_by_field() {
 fn histories_reach_what_changes_while_a_pod_runs() {
     let mut reached = std::collections::BTreeSet::new();
     let mut coverage = Coverage::default();
-    let all = ["Deferred", "Error", "Infeasible", "applied", "debugged"];
+    let all = [
+        "Deferred",
+        "Error",
+        "Infeasible",
+        "applied",
+        "debugged",
+        "room is made",
+    ];
     for seed in 0..3000 {
         if reached.len() == all.len() {
             break;
         }
-        let outcome = run(&Scenario::of(seed), &mut coverage);
+        let scenario = Scenario::of(seed);
+        let outcome = run(&scenario, &mut coverage);
         assert_eq!(outcome.violation, None);
-        for statuses in outcome.statuses.values() {
+        for (id, statuses) in &outcome.statuses {
+            let spec = scenario.pods.iter().find(|one| one.id == *id);
+            let priority = spec.and_then(|one| one.pod.spec.as_ref()?.priority);
+            let critical = priority >= Some(pressure::CRITICAL);
             let mut under_way = false;
             for status in statuses {
                 let conditions = status.conditions.iter().flatten();
                 let reasons = conditions.filter(|one| one.type_.starts_with("PodResize"));
+                // A critical pod that others can't help is told so in other words.
+                let lacks =
+                    |message: &String| message.starts_with("Node didn't have enough resource");
+                let mut messages = reasons.clone().filter_map(|one| one.message.as_ref());
+                if critical && messages.any(lacks) {
+                    reached.insert("room is made".to_owned());
+                }
                 reached.extend(reasons.clone().filter_map(|one| one.reason.clone()));
                 let before = std::mem::replace(
                     &mut under_way,

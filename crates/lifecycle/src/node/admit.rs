@@ -1,6 +1,8 @@
 //! Admission, as the kubelet decides it: `pkg/kubelet/lifecycle/predicate.go`, with the order of the
 //! checks that `pkg/kubelet/kubelet.go` gives them.
 
+use std::collections::BTreeSet;
+
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 
@@ -26,6 +28,9 @@ pub(super) struct Lack {
     help: &'static str,
 }
 
+/// UIDs of pods that run and get the resources that they ask for now.
+pub(super) type Taking = BTreeSet<String>;
+
 /// What admitted pods hold.
 #[derive(Default)]
 pub(super) struct Held<'a> {
@@ -42,15 +47,13 @@ impl<'a> Held<'a> {
         held
     }
 
-    /// By all pods of the view but for one, with what a step has given them.
-    pub(super) fn but(uid: Option<&str>, view: &'a NodeView, step: &NodeStep) -> Held<'a> {
+    /// By all pods of the view but for one; those that take what they want have that as well.
+    pub(super) fn but(uid: Option<&str>, view: &'a NodeView, taking: &Taking) -> Held<'a> {
         let mut held = Held::default();
         let others = view.pods().filter(|pod| pod.is_active());
         for pod in others.filter(|pod| uid != Some(pod.uid.as_str())) {
             held.add(pod);
-            if let (Some(Sizing::Granted { .. }), Some(wants)) =
-                (step.sizings.get(&pod.uid), &pod.wants)
-            {
+            if let Some(wants) = pod.wants.as_ref().filter(|_| taking.contains(&pod.uid)) {
                 held.used = held.used.grown(pod.requests, wants.requests);
             }
         }
@@ -75,13 +78,13 @@ enum Answer {
 }
 
 /// Judges the pods that were never judged.
-pub(super) fn judge(view: &NodeView, now: Timestamp, step: &mut NodeStep) {
+pub(super) fn judge(view: &NodeView, now: Timestamp, taking: &Taking, step: &mut NodeStep) {
     let mut new: Vec<&PodView> = view.pods().filter(|pod| pod.is_new()).collect();
     if new.is_empty() {
         return;
     }
     new.sort_by(|one, other| (one.created, &one.uid).cmp(&(other.created, &other.uid)));
-    let mut held = Held::but(None, view, step);
+    let mut held = Held::but(None, view, taking);
     for pod in new {
         let verdict = match answer(view, pod, &held, (now, step)) {
             Answer::Admitted => {
@@ -98,14 +101,7 @@ pub(super) fn judge(view: &NodeView, now: Timestamp, step: &mut NodeStep) {
                 step.wake(at);
                 continue;
             }
-            Answer::Room(victims) => {
-                for uid in victims {
-                    let grace = held.pods.iter().find(|one| one.uid == uid);
-                    let sentence = preempt::sentence(grace.map(|one| &*one.pod));
-                    step.memory.sentences.insert(uid, sentence);
-                }
-                return;
-            }
+            Answer::Room(victims) => return preempt::sentence(&victims, view, step),
         };
         step.memory.unfit_since.remove(&pod.uid);
         step.verdicts.insert(pod.uid.clone(), verdict);
@@ -136,7 +132,10 @@ fn answer(
         return match (others.into_iter().next(), lacks.is_empty()) {
             (Some(refusal), _) => Answer::Refused(refusal),
             (None, true) => admitted(view),
-            (None, false) => room(view, pod, held, step),
+            (None, false) => match room(view, (pod, &pod.requests), held, step) {
+                Ok(victims) => Answer::Room(victims),
+                Err(refusal) => Answer::Refused(refusal),
+            },
         };
     }
     let lack = lacks.first().map(Lack::refusal);
@@ -157,14 +156,18 @@ fn admitted(view: &NodeView) -> Answer {
     }
 }
 
-fn room(view: &NodeView, pod: &PodView, held: &Held<'_>, step: &NodeStep) -> Answer {
+/// The UIDs of those that have to go for what a pod asks; none if they are going already.
+fn room(
+    view: &NodeView,
+    (pod, asked): (&PodView, &Resources),
+    held: &Held<'_>,
+    step: &NodeStep,
+) -> Result<Vec<String>, Refusal> {
     let leaving = |one: &&PodView| preempt::is_leaving(one, &step.memory);
     let staying = Held::by(held.pods.iter().copied().filter(|one| !leaving(one)));
-    let lacks = lacks(&pod.requests, &staying.used, &view.allocatable);
-    match preempt::victims(pod, &staying.pods, &lacks) {
-        Ok(victims) => Answer::Room(victims),
-        Err(message) => Answer::Refused(("UnexpectedAdmissionError".to_owned(), message)),
-    }
+    let lacks = lacks(asked, &staying.used, &view.allocatable);
+    preempt::victims(pod, &staying.pods, &lacks)
+        .map_err(|message| ("UnexpectedAdmissionError".to_owned(), message))
 }
 
 /// What no other pod's end would change.
@@ -185,27 +188,48 @@ fn hopeless(view: &NodeView, pod: &PodView) -> Option<Refusal> {
 const OS_LABEL: &str = "kubernetes.io/os";
 const AFFINITY: &str = "NodeAffinity";
 
-/// What speaks against giving a pod that runs other resources, in the kubelet's words
-/// (`canAdmitPod` in `pkg/kubelet/allocation`): nobody makes room for it.
+/// What speaks against giving a pod that runs other resources, in the kubelet's words, and who has
+/// to go so that nothing does: as with a new pod (`canAdmitPod` in `pkg/kubelet/allocation`).
+pub(super) struct Against {
+    pub(super) refusal: Refusal,
+    /// UIDs; `None` where nobody's end helps, or nobody has to go for it.
+    pub(super) room: Option<Vec<String>>,
+}
+
+/// `None` if nothing does.
 pub(super) fn against(
     view: &NodeView,
     (pod, asked): (&PodView, &Resources),
+    taking: &Taking,
     step: &NodeStep,
-) -> Option<Refusal> {
-    let held = Held::but(Some(&pod.uid), view, step);
+) -> Option<Against> {
+    let held = Held::but(Some(&pod.uid), view, taking);
     let short = pressure::refusal(&step.memory.passes.conditions, &pod.pod);
-    let lack = || {
-        let lacks = lacks(asked, &held.used, &view.allocatable);
-        lacks.first().map(Lack::refusal)
+    let lacks = lacks(asked, &held.used, &view.allocatable);
+    let lack = lacks.first().map(Lack::refusal);
+    let other = others(view, pod, &held).into_iter().next();
+    let ends = match admitted(view) {
+        Answer::Refused(refusal) => Some(refusal),
+        _ => None,
     };
-    let other = || others(view, pod, &held).into_iter().next();
-    short
-        .or_else(lack)
-        .or_else(other)
-        .or_else(|| match admitted(view) {
-            Answer::Refused(refusal) => Some(refusal),
-            _ => None,
-        })
+    let alone = |refusal| Against {
+        refusal,
+        room: None,
+    };
+    if !rank::is_critical(&pod.pod) {
+        return short.or(lack).or(other).or(ends).map(alone);
+    }
+    if let Some(refusal) = short.or(other).or(ends) {
+        return Some(alone(refusal));
+    }
+    let refusal = lack?;
+    Some(match room(view, (pod, asked), &held, step) {
+        Ok(victims) => Against {
+            refusal,
+            room: Some(victims),
+        },
+        Err(refusal) => alone(refusal),
+    })
 }
 
 /// The first resource of which the node has less than that, whatever is free.

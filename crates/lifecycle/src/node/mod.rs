@@ -290,8 +290,9 @@ pub fn node_step(view: &NodeView, now: Timestamp) -> NodeStep {
     shutdown::advance(view, now, &mut step);
     pressure::pass(view, now, &mut step);
     collect::collect(view, now, &mut step);
-    resize::judge(view, &mut step);
-    admit::judge(view, now, &mut step);
+    if let Some(taking) = resize::judge(view, &mut step) {
+        admit::judge(view, now, &taking, &mut step);
+    }
     for pod in view.pods().filter(|pod| pod.verdict.is_some()) {
         let verdict = standing(view, pod, &step.memory);
         let other = verdict.filter(|it| pod.verdict.as_ref() != Some(it));

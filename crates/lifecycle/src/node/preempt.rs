@@ -1,10 +1,8 @@
 //! Room for a critical pod: `pkg/kubelet/preemption/preemption.go`. As few pods as possible go, of
 //! the lowest quality of service, and the critical pod waits until they are over.
 
-use k8s_openapi::api::core::v1::Pod;
-
 use super::admit::{Lack, grace, request};
-use super::{NodeMemory, PodView, rank};
+use super::{NodeMemory, NodeStep, NodeView, PodView, rank};
 use crate::action::Cause;
 use crate::observed::{Eviction, Verdict};
 use crate::status::qos;
@@ -15,12 +13,15 @@ const MESSAGE: &str = "Preempted in order to admit critical pod";
 /// What has to become free: a resource, and how much.
 type Wanted = Vec<(&'static str, u64)>;
 
-/// The verdict of a pod that makes room: it gets its own grace.
-pub(super) fn sentence(pod: Option<&Pod>) -> Verdict {
-    Verdict::Evicted {
-        eviction: Eviction::Preemption,
-        message: MESSAGE.to_owned(),
-        grace_seconds: pod.map_or(1, grace),
+/// They make room: each gets its own grace.
+pub(super) fn sentence(victims: &[String], view: &NodeView, step: &mut NodeStep) {
+    for pod in view.pods().filter(|pod| victims.contains(&pod.uid)) {
+        let verdict = Verdict::Evicted {
+            eviction: Eviction::Preemption,
+            message: MESSAGE.to_owned(),
+            grace_seconds: grace(&pod.pod),
+        };
+        step.memory.sentences.insert(pod.uid.clone(), verdict);
     }
 }
 

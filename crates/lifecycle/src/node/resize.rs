@@ -4,12 +4,14 @@
 
 use std::cmp::Reverse;
 
-use super::{NodeStep, NodeView, PodView, Wanted, admit};
+use super::admit::Taking;
+use super::{NodeStep, NodeView, PodView, Wanted, admit, preempt};
 use crate::observed::Sizing;
 use crate::status::qos;
 
-/// Answers each pod that waits.
-pub(super) fn judge(view: &NodeView, step: &mut NodeStep) {
+/// Answers each pod that waits; gives those that take what they ask for, or `None` if one of them
+/// needs room that others have yet to make: until it has it nobody new is let in.
+pub(super) fn judge(view: &NodeView, step: &mut NodeStep) -> Option<Taking> {
     let waits = |pod: &&PodView| pod.is_active() && pod.ending.is_none();
     let mut waiting: Vec<(&PodView, &Wanted)> = view
         .pods()
@@ -17,10 +19,20 @@ pub(super) fn judge(view: &NodeView, step: &mut NodeStep) {
         .filter_map(|pod| Some((pod, pod.wants.as_deref()?)))
         .collect();
     waiting.sort_by_key(|(pod, wants)| order(pod, wants));
+    let mut taking = Taking::new();
+    let mut all_have_room = true;
     for (pod, wants) in waiting {
-        let sizing = answer(view, pod, wants, step);
+        let (sizing, room) = answer(view, (pod, wants), &taking, step);
+        if matches!(sizing, Sizing::Granted { .. }) || room.is_some() {
+            taking.insert(pod.uid.clone());
+        }
+        if let Some(victims) = room {
+            preempt::sentence(&victims, view, step);
+            all_have_room = false;
+        }
         step.sizings.insert(pod.uid.clone(), sizing);
     }
+    all_have_room.then_some(taking)
 }
 
 /// Who grows comes after who does not, then by priority and quality of service
@@ -35,33 +47,40 @@ fn order(pod: &PodView, wants: &Wanted) -> impl Ord + use<> {
     (grows, Reverse(priority), !guaranteed, age)
 }
 
-fn answer(view: &NodeView, pod: &PodView, wants: &Wanted, step: &NodeStep) -> Sizing {
+/// What becomes of it; with who has to go first, if somebody has to.
+fn answer(
+    view: &NodeView,
+    (pod, wants): (&PodView, &Wanted),
+    taking: &Taking,
+    step: &NodeStep,
+) -> (Sizing, Option<Vec<String>>) {
     let generation = wants.generation;
-    if let Some(message) = &wants.unfit {
-        return Sizing::Infeasible {
-            message: message.clone(),
-            generation,
-        };
-    }
-    if let Some((name, requested, capacity)) = admit::never(&wants.requests, &view.allocatable) {
-        // The API server refuses this (admission plugin PodResize); nobody does of a file.
-        let message = format!(
+    // The API server refuses what never fits (admission plugin PodResize); nobody does of a file.
+    let never = || {
+        let (name, requested, capacity) = admit::never(&wants.requests, &view.allocatable)?;
+        Some(format!(
             "Node didn't have enough capacity: {name}, requested: {requested}, capacity: {capacity}"
-        );
-        return Sizing::Infeasible {
+        ))
+    };
+    if let Some(message) = wants.unfit.clone().or_else(never) {
+        let infeasible = Sizing::Infeasible {
             message,
             generation,
         };
+        return (infeasible, None);
     }
-    match admit::against(view, (pod, &wants.requests), step) {
-        None => Sizing::Granted {
+    let Some(against) = admit::against(view, (pod, &wants.requests), taking, step) else {
+        let granted = Sizing::Granted {
             allocation: wants.allocation.clone(),
             generation,
-        },
-        Some((reason, message)) => Sizing::Deferred {
-            reason,
-            message,
-            generation,
-        },
-    }
+        };
+        return (granted, None);
+    };
+    let (reason, message) = against.refusal;
+    let deferred = Sizing::Deferred {
+        reason,
+        message,
+        generation,
+    };
+    (deferred, against.room)
 }

@@ -1,7 +1,7 @@
 //! Pods that run and ask for other resources.
 
 use super::*;
-use crate::observed::Sizing;
+use crate::observed::{Eviction, Sizing};
 
 /// A pod that runs with some CPU and asks for other.
 fn asks(uid: &str, created: i64, (has, wants): (u64, u64), more: &str) -> PodView {
@@ -131,4 +131,75 @@ fn what_is_refused_at_the_start_is_infeasible_later() {
         panic!("given");
     };
     assert!(message.contains("spec.resources.limits"), "{message}");
+}
+
+#[test]
+fn a_critical_pod_that_grows_has_room_made_and_nobody_takes_it_meanwhile() {
+    let critical = || asks("critical", 2, (100, 500), r#""priority":2000000000,"#);
+    let victim = admitted(pod("victim", 1, 600));
+    let mut all = NodeView {
+        allocatable: node(),
+        pods: shared(vec![
+            critical(),
+            victim,
+            asks("grows", 1, (50, 100), ""),
+            pod("new", 9, 1),
+        ]),
+        ..NodeView::default()
+    };
+    let first = step(&all, Timestamp::UNIX_EPOCH);
+    let goes = Verdict::Evicted {
+        eviction: Eviction::Preemption,
+        message: "Preempted in order to admit critical pod".to_owned(),
+        grace_seconds: 30,
+    };
+    assert_eq!(first.verdicts["victim"], goes);
+    let Sizing::Deferred { reason, .. } = &first.sizings["critical"] else {
+        panic!("{:?}", first.sizings);
+    };
+    assert_eq!(reason, "OutOfcpu");
+    assert!(
+        !is_granted(&first.sizings["grows"]),
+        "the room is another's"
+    );
+    assert!(!first.verdicts.contains_key("new"));
+    all.memory = first.memory.clone();
+    assert_eq!(step(&all, Timestamp::UNIX_EPOCH), first, "nobody else goes");
+    let pods = &mut all.pods;
+    Arc::make_mut(pods.iter_mut().find(|pod| pod.uid == "victim").unwrap()).terminal = true;
+    let last = step(&all, Timestamp::UNIX_EPOCH);
+    assert!(is_granted(&last.sizings["critical"]));
+    assert!(is_granted(&last.sizings["grows"]));
+    assert_eq!(last.verdicts["new"], Verdict::Admitted);
+}
+
+#[test]
+fn nobody_goes_for_a_critical_pod_that_could_not_have_it_then() {
+    let of = |grown: u64, victim: &str, change: fn(&mut NodeView)| {
+        let critical = asks("critical", 2, (100, grown), r#""priority":2000000000,"#);
+        let other = PodView {
+            requests: pod("other", 1, 600).requests,
+            ..with("other", 1, victim)
+        };
+        let mut view = NodeView {
+            allocatable: node(),
+            pods: shared(vec![critical, admitted(other)]),
+            ..NodeView::default()
+        };
+        change(&mut view);
+        let step = step(&view, Timestamp::UNIX_EPOCH);
+        assert!(step.memory.sentences.is_empty());
+        step.sizings["critical"].clone()
+    };
+    let reason = |sizing: Sizing| match sizing {
+        Sizing::Deferred { reason, .. } => reason,
+        other => panic!("{other:?}"),
+    };
+    assert!(is_granted(&of(200, "{}", |_| ())), "it fits");
+    let system = r#"{"spec":{"priority":2000000000}}"#;
+    assert_eq!(reason(of(500, system, |_| ())), "UnexpectedAdmissionError");
+    let ends = |view: &mut NodeView| view.shutdown = Some(Vec::new());
+    assert_eq!(reason(of(500, "{}", ends)), "NodeShutdown");
+    let never = of(801, "{}", |_| ());
+    assert!(matches!(never, Sizing::Infeasible { .. }), "{never:?}");
 }
