@@ -84,6 +84,10 @@ pub(crate) fn advance(
         // A failure's backoff is entered, and its waking asked for, in the step that learns of it.
         if memory.run == Run::Waiting && turn.wanted {
             begin(plan, member, memory);
+            // Another image, if the Pod names one by now: it waits for no answer of the first.
+            if memory.run == Run::Pulling {
+                pull::follow(plan, member, memory);
+            }
         }
     }
     if memory.run == Run::Pulled && turn.wanted && turn.ready {

@@ -63,10 +63,11 @@ fn scale(mantissa: u128, exponent: i64) -> u128 {
             .and_then(|exponent| 10u128.checked_pow(exponent))
     };
     match power(exponent.unsigned_abs()) {
-        Some(power) if exponent >= 0 => mantissa.saturating_mul(power),
-        Some(power) => mantissa.div_ceil(power),
-        None if exponent >= 0 && mantissa > 0 => u128::MAX,
-        None => u128::from(mantissa > 0 && exponent < 0),
+        Some(power) if exponent.is_negative() => mantissa.div_ceil(power),
+        Some(power) => mantissa.saturating_mul(power),
+        None if mantissa == 0 => 0,
+        None if exponent.is_negative() => 1,
+        None => u128::MAX,
     }
 }
 
@@ -119,14 +120,46 @@ mod tests {
             ("0.0001", 1),
             ("0.00000000000000000000001", 1),
             ("0e99999", 0),
+            ("0e-99999", 0),
+            ("0.50000000000000000000000", 500),
+            ("0.50000000000000000000001", 501),
+            ("1u", 1),
+            ("1001u", 2),
+            ("7M", 7_000_000_000),
+            ("7G", 7_000_000_000_000),
+            ("7T", 7_000_000_000_000_000),
+            ("7P", 7_000_000_000_000_000_000),
+            ("1Ki", 1_024_000),
+            ("1Mi", 1_048_576_000),
+            ("1Ti", 1_099_511_627_776_000),
+            ("1Pi", 1_125_899_906_842_624_000),
+            ("1Ei", 1_152_921_504_606_846_976_000),
         ] {
             assert_eq!(parse_milli(text), Some(milli), "{text}");
         }
         assert_eq!(parse_milli("9e99999"), Some(u128::MAX));
         assert_eq!(parse_milli("9e-99999"), Some(1));
         assert_eq!(parse_milli(&"9".repeat(99)), Some(u128::MAX));
-        for text in ["", "m", "1x", "1 Gi", "1.2.3", "e3", "1e", "ein", "١"] {
+        for text in [
+            "", "m", "1x", "1 Gi", "1.2.3", "e3", "1e", "ein", "١", "-1x", ".", "--1",
+        ] {
             assert_eq!(parse_milli(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn counts_whole_units_and_thousandths_up_to_what_a_number_holds() {
+        let quantity = |text: &str| Quantity(text.to_owned());
+        for (text, whole, thousandths) in [
+            ("1500m", 2, 1500),
+            ("-1", 0, 0),
+            ("64Mi", 64 << 20, (64 << 20) * 1000),
+            ("1E", 10u64.pow(18), u64::MAX),
+            ("99E", u64::MAX, u64::MAX),
+        ] {
+            let read = (bytes(&quantity(text)), milli(&quantity(text)));
+            assert_eq!(read, (Some(whole), Some(thousandths)), "{text}");
+        }
+        assert_eq!((bytes(&quantity("x")), milli(&quantity("x"))), (None, None));
     }
 }

@@ -262,3 +262,188 @@ fn awaited(memory: &Memory, key: &Key) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::action::{Cause, ProbeKind};
+    use crate::memory::{Effort, Stopping};
+    use crate::observed::{Exit, ExitKind, Output};
+
+    const NONE: [u32; 0] = [];
+
+    fn key(container: Option<&str>, attempt: u32, kind: Kind) -> Key {
+        Key {
+            container: container.map(str::to_owned),
+            attempt,
+            kind,
+        }
+    }
+
+    fn running(stop: Option<Stopping>) -> Run {
+        Run::Running {
+            started_at: Timestamp::UNIX_EPOCH,
+            container_id: String::new(),
+            stop,
+        }
+    }
+
+    fn stopping(pre_stop: HookState) -> Stopping {
+        Stopping {
+            cause: Cause::Deletion,
+            until: Timestamp::UNIX_EPOCH,
+            answered: None,
+            retry_at: None,
+            early: false,
+            pre_stop,
+        }
+    }
+
+    /// A container at its third attempt that is this far.
+    fn at(run: Run) -> Container {
+        Container {
+            attempt: 2,
+            run,
+            ..Container::default()
+        }
+    }
+
+    /// Which of these attempts of `kind` have a fact that is kept, if all have finished.
+    fn kept(memory: &Memory, container: Option<&str>, kind: Kind) -> Vec<u32> {
+        let attempts = [1, 2, 3];
+        let mut observed = Observed::default();
+        for attempt in attempts {
+            let done = Progress::Done {
+                at: Timestamp::UNIX_EPOCH,
+                output: Output::Nothing,
+            };
+            let key = key(container, attempt, kind);
+            observed.actions.insert(key, done);
+        }
+        let dropped = forget(memory, &observed);
+        let stays = |attempt: &u32| !dropped.contains(&key(container, *attempt, kind));
+        attempts.into_iter().filter(stays).collect()
+    }
+
+    fn kept_of(container: Container, kind: Kind) -> Vec<u32> {
+        let mut memory = Memory::default();
+        memory
+            .containers
+            .insert("a".to_owned(), Box::new(container));
+        assert_eq!(kept(&memory, Some("another"), kind), NONE);
+        kept(&memory, Some("a"), kind)
+    }
+
+    #[test]
+    fn a_fact_of_the_pods_own_is_kept_while_it_is_asked_for() {
+        let effort = |state| Effort { attempt: 2, state };
+        for (state, wanted) in [
+            (EffortState::Idle, vec![]),
+            (EffortState::Asked, vec![2]),
+            (EffortState::Done, vec![]),
+        ] {
+            let address = Memory {
+                address: effort(state),
+                ..Memory::default()
+            };
+            let folders = Memory {
+                folders: effort(state),
+                ..Memory::default()
+            };
+            assert_eq!(kept(&address, None, Kind::Address), wanted);
+            assert_eq!(kept(&address, None, Kind::Mount), NONE);
+            assert_eq!(kept(&folders, None, Kind::Mount), wanted);
+            assert_eq!(kept(&folders, None, Kind::Address), NONE);
+            assert_eq!(kept(&folders, None, Kind::Unmount), NONE);
+        }
+    }
+
+    #[test]
+    fn a_fact_of_a_run_is_kept_while_the_run_waits_for_it() {
+        for (run, kind) in [
+            (Run::Mounting, Kind::Mount),
+            (Run::Starting { stop: None }, Kind::Start),
+            (running(None), Kind::Start),
+        ] {
+            assert_eq!(kept_of(at(run), kind), [2], "{kind:?}");
+            for over in [Run::Waiting, Run::Pulled, Run::Over] {
+                assert_eq!(kept_of(at(over), kind), NONE, "{kind:?}");
+            }
+        }
+        let mut pulling = at(Run::Pulling);
+        pulling.pull.attempt = 3;
+        assert_eq!(kept_of(pulling.clone(), Kind::Pull), [3]);
+        pulling.run = Run::Pulled;
+        assert_eq!(kept_of(pulling, Kind::Pull), NONE);
+        assert_eq!(kept_of(at(running(None)), Kind::Stop), NONE);
+    }
+
+    #[test]
+    fn a_fact_of_a_guest_that_runs_is_kept_while_it_was_asked_for() {
+        let probe = Kind::Probe(ProbeKind::Liveness);
+        let mut probed = at(running(None));
+        assert_eq!(kept_of(probed.clone(), probe), NONE);
+        probed.probes.of_mut(ProbeKind::Liveness).asked = Some(3);
+        assert_eq!(kept_of(probed.clone(), probe), [3]);
+        let other = Kind::Probe(ProbeKind::Readiness);
+        assert_eq!(kept_of(probed, other), NONE);
+
+        let mut resized = at(running(None));
+        resized.resizing.attempt = 3;
+        assert_eq!(kept_of(resized.clone(), Kind::Resize), NONE);
+        resized.resizing.target = Some(Box::default());
+        assert_eq!(kept_of(resized.clone(), Kind::Resize), [3]);
+        resized.resizing.retry_at = Some(Timestamp::UNIX_EPOCH);
+        assert_eq!(kept_of(resized, Kind::Resize), NONE);
+
+        for (state, wanted) in [
+            (HookState::Due, vec![]),
+            (HookState::Asked, vec![2]),
+            (HookState::Over, vec![]),
+        ] {
+            let mut begun = at(running(None));
+            begun.post_start = state;
+            assert_eq!(kept_of(begun, Kind::Exec(Hook::PostStart)), wanted);
+            let ending = at(running(Some(stopping(state))));
+            assert_eq!(kept_of(ending, Kind::Exec(Hook::PreStop)), wanted);
+        }
+        assert_eq!(kept_of(at(running(None)), Kind::Exec(Hook::PreStop)), NONE);
+    }
+
+    #[test]
+    fn an_exit_goes_with_its_run_and_what_is_in_flight_stays() {
+        let mut memory = Memory::default();
+        let starting = at(Run::Starting { stop: None });
+        memory.containers.insert("a".to_owned(), Box::new(starting));
+        let mut observed = Observed::default();
+        for attempt in [1, 2] {
+            let exit = Exit {
+                code: 0,
+                kind: ExitKind::Exited,
+                message: String::new(),
+                started_at: Timestamp::UNIX_EPOCH,
+                finished_at: Timestamp::UNIX_EPOCH,
+            };
+            observed.exits.insert(("a".to_owned(), attempt), exit);
+        }
+        let start = |attempt| key(Some("a"), attempt, Kind::Start);
+        assert_eq!(forget(&memory, &observed), [start(1)]);
+        let since = Timestamp::UNIX_EPOCH;
+        let flying = Progress::InFlight { since };
+        observed.actions.insert(start(1), flying);
+        assert_eq!(
+            forget(&memory, &observed),
+            [],
+            "its answer takes the exit along"
+        );
+        let done = Progress::Done {
+            at: since,
+            output: Output::Nothing,
+        };
+        observed.actions.insert(start(1), done);
+        assert_eq!(forget(&memory, &observed), [start(1)], "once");
+    }
+}

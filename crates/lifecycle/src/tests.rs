@@ -6,13 +6,16 @@
     clippy::panic
 )]
 
+mod endings;
 mod ephemeral;
 mod hooks;
+mod images;
 mod probes;
 mod properties;
 mod resize;
 mod restart;
 mod scenarios;
+mod statuses;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};

@@ -218,3 +218,147 @@ pub struct Condition {
     /// When the status last changed.
     pub since: Timestamp,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn now() -> Timestamp {
+        Timestamp::UNIX_EPOCH
+    }
+
+    fn ended() -> Ended {
+        Ended {
+            exit_code: 1,
+            reason: String::new(),
+            message: String::new(),
+            started_at: None,
+            finished_at: now(),
+            container_id: String::new(),
+        }
+    }
+
+    fn waiting() -> Waiting {
+        Waiting {
+            reason: "CrashLoopBackOff".to_owned(),
+            message: String::new(),
+        }
+    }
+
+    fn effort() -> Effort {
+        Effort {
+            attempt: 1,
+            state: EffortState::Done,
+        }
+    }
+
+    /// Each thing that a checkpoint holds of a pod, changed.
+    const POD: [fn(&mut Memory); 12] = [
+        |it| it.start_time = Some(now()),
+        |it| it.verdict = Some(Verdict::Admitted),
+        |it| {
+            it.terminating = Some(Box::new(Terminating {
+                cause: Cause::Deletion,
+                failed: None,
+                since: now(),
+                until: now(),
+                at_once: false,
+            }));
+        },
+        |it| it.folders = effort(),
+        |it| it.address = effort(),
+        |it| it.ips = vec![IpAddr::from([192, 0, 2, 1])],
+        |it| it.initialized = true,
+        |it| it.restarting = true,
+        |it| it.resize.allocated = Some(Arc::default()),
+        |it| {
+            let condition = Condition {
+                status: true,
+                since: now(),
+            };
+            it.conditions.insert("Ready".into(), condition);
+        },
+        |it| it.phase = Some(Phase::Running),
+        |it| it.inherited = true,
+    ];
+
+    /// And of a container.
+    const CONTAINER: [fn(&mut Container); 20] = [
+        |it| it.attempt = 1,
+        |it| it.restart_count = 1,
+        |it| it.next_count = 1,
+        |it| it.run = Run::Pulling,
+        |it| it.guest_host = Some(1),
+        |it| it.ended = Some(Box::new(ended())),
+        |it| it.last = Some(Box::new(ended())),
+        |it| {
+            it.image = Some(Resolved {
+                reference: "i".to_owned(),
+                id: String::new(),
+            });
+        },
+        |it| it.applied = Some(Box::default()),
+        |it| it.resizing.attempt = 1,
+        |it| it.pull.attempt = 1,
+        |it| {
+            it.crash = Some(Backoff {
+                seconds: 10,
+                updated: now(),
+            });
+        },
+        |it| it.backed_off = true,
+        |it| it.anew = true,
+        |it| it.waiting = Some(waiting()),
+        |it| it.leftovers = [(1, None)].into(),
+        |it| it.post_start = HookState::Due,
+        |it| it.hook_failed = Some(Box::new(waiting())),
+        |it| it.started = true,
+        |it| it.ready = true,
+    ];
+
+    #[test]
+    fn a_checkpoint_is_another_when_anything_differs_that_it_holds() {
+        let mut one = Memory::default();
+        one.containers.insert("a".to_owned(), Box::default());
+        assert!(one.same_checkpoint(&one.clone()));
+        let mut others: Vec<Memory> = POD
+            .into_iter()
+            .map(|change| {
+                let mut other = one.clone();
+                change(&mut other);
+                other
+            })
+            .collect();
+        others.extend(CONTAINER.into_iter().map(|change| {
+            let mut other = one.clone();
+            other.containers.iter_mut().for_each(|(_, it)| change(it));
+            other
+        }));
+        let mut more = one.clone();
+        more.containers.insert("b".to_owned(), Box::default());
+        let mut another = Memory::default();
+        another.containers.insert("b".to_owned(), Box::default());
+        others.extend([more, another]);
+        for (place, other) in others.iter().enumerate() {
+            assert!(!one.same_checkpoint(other), "{place}: {other:?}");
+            assert!(!other.same_checkpoint(&one), "{place}: {other:?}");
+        }
+    }
+
+    #[test]
+    fn what_only_counts_is_in_no_checkpoint_and_is_taken_over() {
+        let mut one = Memory::default();
+        one.containers.insert("a".to_owned(), Box::default());
+        let mut counted = one.clone();
+        counted.adopted = true;
+        for (_, container) in &mut counted.containers {
+            container.probes.of_mut(crate::ProbeKind::Liveness).row = 2;
+        }
+        assert!(one.same_checkpoint(&counted));
+        one.take_counts(&counted);
+        assert_eq!(one, counted);
+        one.take_counts(&Memory::default());
+        counted.adopted = false;
+        assert_ne!(one, counted);
+    }
+}

@@ -27,6 +27,8 @@ enum Happening {
     LoseGuests,
     /// The first container gets another limit of CPU, and the node has that or not.
     Resize(u32, bool),
+    /// The first container gets another image.
+    Image(u32),
     /// `kubectl debug`
     Debug,
 }
@@ -43,6 +45,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => Just(Happening::Restart),
         1 => Just(Happening::LoseGuests),
         2 => (1..4u32, any::<bool>()).prop_map(|(cpu, given)| Happening::Resize(cpu, given)),
+        1 => (2..4u32).prop_map(Happening::Image),
         1 => Just(Happening::Debug),
     ]
 }
@@ -177,6 +180,10 @@ fn apply(world: &mut World, happening: &Happening) {
                     generation,
                 },
             });
+        }
+        Happening::Image(tag) => {
+            let spec = world.pod.spec.as_mut().unwrap();
+            spec.containers[0].image = Some(format!("i:{tag}"));
         }
         Happening::Debug => {
             let spec = world.pod.spec.as_mut().unwrap();

@@ -104,3 +104,47 @@ fn refusal(verdict: &Verdict) -> (&str, &str) {
         other => panic!("{other:?}"),
     }
 }
+
+/// The agent decides anew only if something differs that `node_step` reads.
+#[test]
+fn a_view_is_another_when_anything_differs_that_is_read() {
+    const JSON: &str = r#"{"metadata":{"uid":"a","labels":{"l":"1"},"annotations":{"n":"1"}},
+        "spec":{"priority":1},"status":{"phase":"Pending"}}"#;
+    let of = |json: &str| PodView::of(&object(json), &Costs::default(), Standing::default());
+    let one = of(JSON);
+    assert_eq!(one, of(JSON), "another copy of the same");
+    assert_eq!(one, of(&JSON.replace("Pending", "Running")), "its status");
+    for (old, new) in [
+        (r#""l":"1""#, r#""l":"2""#),
+        (r#""n":"1""#, r#""n":"2""#),
+        (r#""priority":1"#, r#""priority":2"#),
+        (
+            r#""uid":"a","#,
+            r#""uid":"a","deletionTimestamp":"2026-01-01T00:00:00Z","#,
+        ),
+    ] {
+        assert_ne!(one, of(&JSON.replace(old, new)), "{new}");
+    }
+    let changes: [fn(&mut PodView); 8] = [
+        |it| it.uid = "b".to_owned(),
+        |it| it.created = Timestamp::MAX,
+        |it| it.requests.pods = 9,
+        |it| it.verdict = Some(Verdict::Admitted),
+        |it| it.terminal = true,
+        |it| it.ending = Some(Cause::Deletion),
+        |it| it.unfit = Some(Box::default()),
+        |it| {
+            it.wants = Some(Box::new(Wanted {
+                allocation: Allocation::of(&it.pod),
+                requests: it.requests,
+                generation: None,
+                unfit: None,
+            }));
+        },
+    ];
+    for (place, change) in changes.into_iter().enumerate() {
+        let mut other = one.clone();
+        change(&mut other);
+        assert_ne!(one, other, "{place}");
+    }
+}

@@ -1,0 +1,130 @@
+//! What ends a pod when several things do.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+use super::*;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+const ONE: &str = r#"{"containers":[{"name":"a","image":"i:1"}]}"#;
+const WITH_SIDECAR: &str = r#"{"restartPolicy":"Never",
+    "initContainers":[{"name":"s","image":"i:1","restartPolicy":"Always"}],
+    "containers":[{"name":"a","image":"i:1"}]}"#;
+
+fn evicted(grace_seconds: u32) -> Verdict {
+    Verdict::Evicted {
+        eviction: Eviction::Pressure,
+        message: "low on memory".to_owned(),
+        grace_seconds,
+    }
+}
+
+fn delete(world: &mut World, grace: i64) {
+    world.pod.metadata.deletion_timestamp = Some(Time(world.now));
+    world.pod.metadata.deletion_grace_period_seconds = Some(grace);
+}
+
+/// Grace and cause of the Stops that were asked for now.
+fn stops(actions: &[Action]) -> Vec<(u32, Cause)> {
+    let all = actions.iter().filter_map(|one| match one.what {
+        What::Stop {
+            grace_seconds,
+            cause,
+        } => Some((grace_seconds, cause)),
+        _ => None,
+    });
+    all.collect()
+}
+
+fn reason(world: &World) -> (&str, Option<&str>) {
+    (world.phase(), world.last.status.reason.as_deref())
+}
+
+#[test]
+fn an_eviction_says_so_of_a_pod_that_was_being_deleted() {
+    let mut world = World::running(ONE);
+    delete(&mut world, 30);
+    assert_eq!(stops(&world.step()), [(30, Cause::Deletion)]);
+    world.observed.verdict = Some(evicted(5));
+    let asked = world.step();
+    assert_eq!(
+        stops(&asked),
+        [(5, Cause::Deletion)],
+        "the first cause stays"
+    );
+    world.settle();
+    assert_eq!(reason(&world), ("Failed", Some("Evicted")));
+    assert_eq!(world.last.status.message.as_deref(), Some("low on memory"));
+}
+
+#[test]
+fn what_ended_it_first_is_what_is_told() {
+    let mut world = World::running(ONE);
+    world.observed.verdict = Some(evicted(30));
+    world.step();
+    world.observed.verdict = Some(Verdict::Shutdown { grace_seconds: 3 });
+    assert_eq!(stops(&world.step()), [(3, Cause::Eviction)]);
+    world.settle();
+    assert_eq!(reason(&world), ("Failed", Some("Evicted")));
+}
+
+#[test]
+fn a_pod_that_was_done_is_not_evicted_any_more() {
+    let mut world = World::running(WITH_SIDECAR);
+    world.exit("a", 0, 0);
+    let asked = world.step();
+    assert_eq!(stops(&asked), [(30, Cause::PodDone)]);
+    world.observed.verdict = Some(evicted(5));
+    assert_eq!(stops(&world.step()), [(5, Cause::PodDone)]);
+    world.settle();
+    assert_eq!(reason(&world), ("Succeeded", None));
+}
+
+#[test]
+fn a_deletion_of_a_pod_that_is_over_changes_nothing() {
+    let mut world = World::running(WITH_SIDECAR);
+    world.exit("a", 0, 0);
+    world.settle();
+    assert!(world.last.released);
+    let before = world.last.status.clone();
+    delete(&mut world, 30);
+    world.observed.verdict = Some(evicted(0));
+    assert!(world.step().is_empty());
+    assert!(world.last.released);
+    assert_eq!(world.last.status, before);
+}
+
+#[test]
+fn without_a_grace_no_sidecar_waits_for_its_turn() {
+    let mut world = World::running(WITH_SIDECAR);
+    world.observed.verdict = Some(evicted(0));
+    let asked = world.step();
+    assert_eq!(stops(&asked), [(0, Cause::Eviction), (0, Cause::Eviction)]);
+}
+
+#[test]
+fn a_sidecar_goes_at_the_end_of_the_grace_if_not_before() {
+    let mut world = World::running(WITH_SIDECAR);
+    world.observed.gone = true;
+    assert_eq!(stops(&world.step()), [(30, Cause::Removal)]);
+    assert_eq!(world.last.wake_at, Some(at(1_030)));
+    world.pass(29);
+    assert_eq!(stops(&world.step()), []);
+    world.pass(1);
+    assert_eq!(stops(&world.step()).len(), 1, "its turn has come");
+}
+
+#[test]
+fn the_grace_of_a_removal_is_the_deletions_if_there_was_one_and_never_none() {
+    let grace = |spec: &str, deleted: Option<i64>| {
+        let mut world = World::running(spec);
+        world.pod.metadata.deletion_grace_period_seconds = deleted;
+        world.observed.gone = true;
+        stops(&world.step())[0].0
+    };
+    let seven = ONE.replacen('{', r#"{"terminationGracePeriodSeconds":7,"#, 1);
+    let none = ONE.replacen('{', r#"{"terminationGracePeriodSeconds":0,"#, 1);
+    assert_eq!(grace(ONE, None), 30);
+    assert_eq!(grace(&seven, None), 7);
+    assert_eq!(grace(&seven, Some(3)), 3);
+    // No container gets less than `minimumGracePeriodInSeconds` of the kubelet's.
+    assert_eq!(grace(&none, None), 2);
+}
