@@ -83,11 +83,7 @@ pub(crate) fn advance(
         pull::follow(plan, member, memory);
         // A failure's backoff is entered, and its waking asked for, in the step that learns of it.
         if memory.run == Run::Waiting && turn.wanted {
-            begin(plan, member, memory);
-            // Another image, if the Pod names one by now: it waits for no answer of the first.
-            if memory.run == Run::Pulling {
-                pull::follow(plan, member, memory);
-            }
+            begin_again(plan, member, memory);
         }
     }
     if memory.run == Run::Pulled && turn.wanted && turn.ready {
@@ -115,7 +111,24 @@ pub(crate) fn advance(
     if memory.run == (Run::Starting { stop: None }) && plan.observed.guest_host.is_some() {
         ask_start(plan, member, memory, turn.ips);
     }
+    if matches!(memory.run, Run::Failed { .. }) && turn.wanted && names_another(member, memory) {
+        begin_again(plan, member, memory);
+    }
     end_alone(plan, member, memory);
+}
+
+/// Of what has ended in this very step: of another image, if the Pod names one by now, waits for
+/// nothing, so what it asks for is asked for in this step too.
+fn begin_again(plan: &mut Plan<'_>, member: &Member<'_>, memory: &mut Container) {
+    begin(plan, member, memory);
+    if memory.run == Run::Pulling {
+        pull::follow(plan, member, memory);
+    }
+}
+
+/// The Pod names another image than the one that was pulled last.
+fn names_another(member: &Member<'_>, memory: &Container) -> bool {
+    memory.pull.reference != member.image()
 }
 
 /// Ends a run for a reason of the container's own, while the pod is to live.
@@ -153,8 +166,7 @@ fn end_alone(plan: &mut Plan<'_>, member: &Member<'_>, memory: &mut Container) {
 /// From a wait to a pull, if no backoff forbids it.
 fn begin(plan: &mut Plan<'_>, member: &Member<'_>, memory: &mut Container) {
     if let Run::Failed { retry_at } = memory.run {
-        let other = memory.pull.reference != member.image();
-        if !other && !retry_at.is_some_and(|at| plan.due(at)) {
+        if !names_another(member, memory) && !retry_at.is_some_and(|at| plan.due(at)) {
             return;
         }
         memory.attempt = memory.attempt.saturating_add(1);

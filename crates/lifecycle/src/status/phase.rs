@@ -12,7 +12,7 @@ pub(super) fn phase(shown: &[Shown<'_>], memory: &Memory, over: bool) -> Phase {
         return before;
     }
     let ending = memory.terminating.as_ref();
-    let phase = by_states(shown, memory, over);
+    let phase = by_states(shown, over);
     if !over {
         return if phase.is_terminal() { before } else { phase };
     }
@@ -26,7 +26,6 @@ pub(super) fn phase(shown: &[Shown<'_>], memory: &Memory, over: bool) -> Phase {
 #[derive(Default)]
 struct Count {
     pending_inits: usize,
-    pending_sidecars: usize,
     failed_for_good: usize,
     running: usize,
     waiting: usize,
@@ -56,10 +55,7 @@ impl Count {
     fn add_sidecar(&mut self, shown: &Shown<'_>) {
         match (&shown.state, shown.exit()) {
             (State::Running { .. }, _) => self.running += 1,
-            (State::Waiting { .. }, None) => {
-                self.pending_sidecars += 1;
-                self.waiting += 1;
-            }
+            (State::Waiting { .. }, None) => self.waiting += 1,
             _ => {}
         }
     }
@@ -78,7 +74,7 @@ impl Count {
     }
 }
 
-fn by_states(shown: &[Shown<'_>], memory: &Memory, over: bool) -> Phase {
+fn by_states(shown: &[Shown<'_>], over: bool) -> Phase {
     let mut count = Count::default();
     shown.iter().for_each(|one| count.add(one));
     let ended = if count.stopped == count.succeeded {
@@ -89,9 +85,7 @@ fn by_states(shown: &[Shown<'_>], memory: &Memory, over: bool) -> Phase {
     if count.failed_for_good > 0 {
         return Phase::Failed;
     }
-    let initializing =
-        count.pending_inits > 0 || (count.pending_sidecars > 0 && !memory.initialized);
-    if initializing || count.waiting > 0 {
+    if count.pending_inits > 0 || count.waiting > 0 {
         Phase::Pending
     } else if count.running > 0 {
         Phase::Running

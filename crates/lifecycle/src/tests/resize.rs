@@ -220,10 +220,33 @@ fn one_that_uses_more_keeps_what_it_has_and_is_asked_again() {
         .filter(|one| **one == "ResizeError")
         .count();
     assert_eq!(errors, 1);
+    // Another failure is told, and it is the same condition since then.
+    let since = |world: &World| {
+        let progress = world.resize("PodResizeInProgress").unwrap();
+        progress.last_transition_time.unwrap().0
+    };
+    assert_eq!(since(&world), at(1_000));
+    world.pass(10);
+    world.step();
+    let failure = Failure {
+        reason: "ResizeError".to_owned(),
+        message: "it broke again".to_owned(),
+        retry: Retry::Backoff,
+    };
+    let failed = Progress::Failed {
+        at: world.now,
+        failure,
+    };
+    world.observed.actions.insert(resize_key(2), failed);
+    world.step();
+    let progress = world.resize("PodResizeInProgress").unwrap();
+    assert_eq!(progress.message.as_deref(), Some("it broke again"));
+    assert_eq!(since(&world), at(1_000));
+    assert_eq!(world.told().last(), Some(&"ResizeError"));
     // Something else is asked for at once.
     world.ask(&SMALL.replace("64Mi", "96Mi"));
     world.grant();
-    assert_eq!(world.step()[0].key, resize_key(2));
+    assert_eq!(world.step()[0].key, resize_key(3));
     world.settle();
     assert_eq!(world.resize("PodResizeInProgress"), None);
     assert_eq!(world.told_of(), ("1".into(), "96Mi".into()));

@@ -100,3 +100,36 @@ fn the_last_container_to_end_may_restart_all() {
         ("running".into(), "running".into())
     );
 }
+
+#[test]
+fn what_comes_after_a_sidecar_waits_for_it_again() {
+    let mut world = World::running(
+        r#"{"restartPolicy":"Never",
+        "initContainers":[{"name":"s","image":"s","restartPolicy":"Always"},{"name":"i","image":"i"}],
+        "containers":[{"name":"a","image":"a","restartPolicy":"Never","restartPolicyRules":[
+            {"action":"RestartAllContainers","exitCodes":{"operator":"In","values":[42]}}]}]}"#,
+    );
+    world.exit("a", 0, 42);
+    let held = world.settle_but(|kind| kind == Kind::Start);
+    let starts: Vec<Option<&str>> = held.iter().map(|one| one.container.as_deref()).collect();
+    assert_eq!(starts, [Some("s")]);
+    world.settle();
+    assert_eq!(world.state("i"), "running");
+}
+
+/// One that runs already holds nobody up when it is restarted alone.
+#[test]
+fn a_sidecar_that_is_restarted_alone_is_not_waited_for() {
+    let mut world = World::new(
+        r#"{"initContainers":[{"name":"s","image":"s","restartPolicy":"Always"},
+            {"name":"i","image":"i"}],"containers":[{"name":"a","image":"a"}]}"#,
+    );
+    world.settle();
+    assert_eq!(world.state("i"), "running");
+    world.exit("s", 0, 1);
+    world.settle_but(|kind| kind == Kind::Pull);
+    world.exit("i", 0, 1);
+    let held = world.settle_but(|kind| kind == Kind::Pull);
+    let pulls: Vec<Option<&str>> = held.iter().map(|one| one.container.as_deref()).collect();
+    assert_eq!(pulls, [Some("i"), Some("s")]);
+}

@@ -7,7 +7,8 @@ use super::*;
 
 const POD: &str = r#"{"restartPolicy":"Always","nodeName":"node",
     "initContainers":[{"name":"i","image":"i:1"}],
-    "containers":[{"name":"a","image":"i:1","resources":{"requests":{"cpu":"100m"},
+    "containers":[{"name":"a","image":"i:1","volumeMounts":[{"name":"v","mountPath":"/v"},
+                   {"name":"w","mountPath":"/w","readOnly":true}],"resources":{"requests":{"cpu":"100m"},
                    "limits":{"cpu":"200m","memory":"64Mi"}}}]}"#;
 
 fn status(world: &World) -> Value {
@@ -33,6 +34,14 @@ fn with(mut more: Value) -> Value {
         more[name] = value;
     }
     more
+}
+
+/// Its mounts, which are there whether or not it runs.
+fn mounts() -> Value {
+    json!([
+        {"name": "v", "mountPath": "/v"},
+        {"name": "w", "mountPath": "/w", "readOnly": true, "recursiveReadOnly": "Disabled"},
+    ])
 }
 
 const BEGIN: &str = "1970-01-01T00:16:40Z";
@@ -65,11 +74,13 @@ fn of_a_pod_that_begins() {
             "restartCount": 0, "state": {"waiting": {"reason": "PodInitializing"}},
             "lastState": {}})
     };
+    let mut main = waits("a");
+    main["volumeMounts"] = mounts();
     let wanted = with(json!({
         "phase": "Pending",
         "conditions": conditions,
         "initContainerStatuses": [waits("i")],
-        "containerStatuses": [waits("a")],
+        "containerStatuses": [main],
     }));
     assert_eq!(status(&world), wanted);
 }
@@ -96,6 +107,7 @@ fn of_a_pod_that_runs_and_was_restarted() {
         "resources": {"requests": {"cpu": "100m"}, "limits": {"cpu": "200m", "memory": "64Mi"}},
         "state": {"running": {"startedAt": LATER}},
         "lastState": ended("a", 3, "Error", LATER),
+        "volumeMounts": mounts(),
     });
     let wanted = with(json!({
         "phase": "Running",
@@ -148,4 +160,103 @@ fn of_an_ephemeral_container_in_a_list_of_its_own() {
     }]);
     assert_eq!(shown["ephemeralContainerStatuses"], wanted);
     assert_eq!(shown["containerStatuses"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn a_readiness_gate_is_closed_until_others_open_it() {
+    let gated = POD.replacen('{', r#"{"readinessGates":[{"conditionType":"x/y"}],"#, 1);
+    let mut world = World::running(&gated);
+    let says = |world: &mut World, status: Option<&str>| {
+        let given = status.map(|status| json!({"conditions": [{"type": "x/y", "status": status}]}));
+        world.pod.status = given.map(|given| serde_json::from_value(given).unwrap());
+        world.step();
+        assert_eq!(world.condition("ContainersReady").0, "True");
+        let all = world.last.status.conditions.clone().unwrap();
+        let ready = all.into_iter().find(|one| one.type_ == "Ready").unwrap();
+        (ready.reason, ready.message)
+    };
+    let closed = |message: &str| {
+        let reason = Some("ReadinessGatesNotReady".to_owned());
+        (reason, Some(message.to_owned()))
+    };
+    let missing = r#"corresponding condition of pod readiness gate "x/y" does not exist."#;
+    assert_eq!(says(&mut world, None), closed(missing));
+    let shut = r#"the status of pod readiness gate "x/y" is not "True", but False"#;
+    assert_eq!(says(&mut world, Some("False")), closed(shut));
+    assert_eq!(says(&mut world, Some("True")), (None, None));
+    assert_eq!(world.condition("Ready").0, "True");
+}
+
+#[test]
+fn what_a_pod_that_is_over_can_not_account_for_has_failed() {
+    let states = |begin: &dyn Fn(&mut World)| {
+        let mut world = World::new(
+            r#"{"initContainers":[{"name":"s","image":"i:1","restartPolicy":"Always"},
+                {"name":"i","image":"i:1"},{"name":"j","image":"i:1"}],
+                "containers":[{"name":"a","image":"i:1"}]}"#,
+        );
+        begin(&mut world);
+        world.observed.gone = true;
+        world.settle();
+        assert!(world.last.released);
+        assert_eq!(world.phase(), "Failed");
+        ["s", "i", "j", "a"].map(|name| world.state(name))
+    };
+    let waits = "waiting PodInitializing";
+    let unknown = "terminated 137 ContainerStatusUnknown";
+    let killed = "terminated 143 Error";
+    let done = "terminated 0 Completed";
+    assert_eq!(states(&|world| drop(world.step())), [waits; 4]);
+    assert_eq!(states(&World::settle), [killed, killed, waits, waits]);
+    let second = |world: &mut World| {
+        world.settle();
+        world.exit("i", 0, 0);
+        world.settle_but(|kind| kind == Kind::Pull);
+    };
+    assert_eq!(states(&second), [killed, done, waits, waits]);
+    let mains = |world: &mut World| {
+        world.settle();
+        for name in ["i", "j"] {
+            world.exit(name, 0, 0);
+            world.settle_but(|kind| kind == Kind::Pull);
+            if name == "i" {
+                world.settle();
+            }
+        }
+    };
+    assert_eq!(states(&mains), [killed, done, done, unknown]);
+}
+
+#[test]
+fn a_sidecar_counts_in_the_phase_while_it_runs_or_waits_for_its_first_run() {
+    let begun = || {
+        let mut world = World::new(
+            r#"{"restartPolicy":"Never",
+                "initContainers":[{"name":"s","image":"i:1","restartPolicy":"Always"}],
+                "containers":[{"name":"a","image":"i:1"}]}"#,
+        );
+        world.settle_but(|kind| kind == Kind::Start);
+        world.succeed(key(Some("s"), 0, Kind::Start));
+        world.step();
+        world.settle_but(|kind| kind == Kind::Start);
+        assert_eq!(
+            (world.phase(), world.state("s")),
+            ("Pending", "running".into())
+        );
+        world.succeed(key(Some("a"), 0, Kind::Start));
+        world
+    };
+    // It has ended before anybody has seen it run.
+    let mut world = begun();
+    world.exit("a", 0, 0);
+    world.step();
+    assert_eq!(world.phase(), "Running", "the sidecar runs");
+    world.settle();
+    assert_eq!(world.phase(), "Succeeded");
+    // One that is restarted counts for nothing.
+    let mut world = begun();
+    world.step();
+    world.exit("s", 0, 1);
+    world.settle_but(|kind| kind == Kind::Pull);
+    assert_eq!(world.phase(), "Running");
 }

@@ -272,3 +272,39 @@ fn an_os_has_the_kubelets_reason_and_a_long_list_is_cut() {
     .unwrap();
     assert!(message.ends_with("; and 4 more fields"), "{message}");
 }
+
+#[test]
+fn an_ephemeral_container_has_nothing_that_is_relied_on() {
+    let of = |more: &str| {
+        let pod = of_pod(&format!(
+            r#""ephemeralContainers":[{{"name":"d","image":"i",{more}}}],"volumes":[{{"name":"v"}}]"#
+        ));
+        let found = unsupported(&pod).into_iter();
+        found.map(|one| one.field).collect::<Vec<_>>()
+    };
+    let probe = r#"{"exec":{"command":["x"]}}"#;
+    let mount = |path: &str| format!(r#""volumeMounts":[{{"name":"v","mountPath":"/v",{path}}}]"#);
+    for (name, value) in [
+        ("ports", r#"[{"containerPort":1}]"#),
+        ("livenessProbe", probe),
+        ("readinessProbe", probe),
+        ("startupProbe", probe),
+        ("lifecycle", "{}"),
+        ("resources", r#"{"requests":{"memory":"1"}}"#),
+        (
+            "resizePolicy",
+            r#"[{"resourceName":"cpu","restartPolicy":"NotRequired"}]"#,
+        ),
+        ("restartPolicy", r#""Never""#),
+    ] {
+        let found = of(&format!(r#""{name}":{value}"#));
+        assert_eq!(found, [format!("spec.ephemeralContainers[0].{name}")]);
+    }
+    for name in ["subPath", "subPathExpr"] {
+        let field = format!("spec.ephemeralContainers[0].volumeMounts[0].{name}");
+        assert_eq!(of(&mount(&format!(r#""{name}":"a""#))), [field]);
+        assert_eq!(of(&mount(&format!(r#""{name}":"""#))), [""; 0]);
+    }
+    let nothing = r#""ports":[],"resizePolicy":[],"restartPolicyRules":[],"resources":{}"#;
+    assert_eq!(of(nothing), [""; 0]);
+}

@@ -127,6 +127,24 @@ fn what_nobody_used_for_too_long_goes_whatever_is_free() {
 }
 
 #[test]
+fn images_are_listed_when_they_are_due_and_not_with_each_measurement() {
+    let mut store = Store::new();
+    let memory = Threshold::hard(Signal::MemoryAvailable, Amount::Quantity(1));
+    store.0.policy.thresholds = vec![memory];
+    let wants = |step: &NodeStep| {
+        let next = step.measure.clone().unwrap();
+        (next.at, next.images)
+    };
+    let after = |minutes| at(minutes) + SignedDuration::from_secs(10);
+    assert_eq!(wants(&store.listed(0, 500, &[])), (after(0), false));
+    assert_eq!(wants(&store.listed(4, 500, &[])), (after(4), false));
+    // Measured as it was asked for, without them.
+    let usage = Arc::make_mut(store.0.usage.as_mut().unwrap());
+    (usage.at, usage.images) = (at(5), None);
+    assert_eq!(wants(&step(&store.0, at(5))), (at(5), true), "now");
+}
+
+#[test]
 fn a_disk_without_a_size_is_told_and_without_a_policy_nothing_goes() {
     let mut store = Store::new();
     store.listed(0, 0, &[]);

@@ -58,6 +58,7 @@ fn each_limit_has_its_words() {
     let said = |uses| said(SPEC, uses, true);
     assert_eq!(said([1024, 0, 0, 0]), None, "what is reached is not passed");
     assert_eq!(said([0, 0, 512, 1024]), None);
+    assert_eq!(said([1024, 0, 0, 1024]), None);
     let container = "Container a exceeded its local ephemeral storage limit \"1Mi\". ";
     assert_eq!(said([1000, 25, 0, 0]).as_deref(), Some(container));
     let volume = "Usage of EmptyDir volume \"v\" exceeds the limit \"512Ki\". ";
@@ -83,4 +84,39 @@ fn a_pod_without_limits_is_not_measured() {
         ..NodeView::default()
     };
     assert_eq!(step(&view, Timestamp::UNIX_EPOCH).measure, None);
+}
+
+#[test]
+fn a_pod_is_measured_for_either_limit() {
+    let container = r#"{"spec":{"containers":[
+        {"name":"a","resources":{"limits":{"ephemeral-storage":"1Mi"}}}]}}"#;
+    let volume = r#"{"spec":{"volumes":[{"name":"v","emptyDir":{"sizeLimit":"512Ki"}}]}}"#;
+    // As `said` looks at whether it is measured.
+    assert_eq!(said(container, [1024, 0, 0, 0], true), None);
+    let pod = "Pod ephemeral local storage usage exceeds the total limit of containers 1Mi. ";
+    assert_eq!(said(container, [1025, 0, 0, 0], true).as_deref(), Some(pod));
+    assert_eq!(said(volume, [9999, 0, 512, 0], true), None);
+    assert!(said(volume, [0, 0, 513, 0], true).is_some());
+}
+
+#[test]
+fn the_limit_of_a_pod_is_the_largest_moment_of_its_containers() {
+    let of = |init: &str, sidecar: &str, main: &str| {
+        let one = |name: &str, limit: &str, more: &str| {
+            format!(
+                r#"{{"name":"{name}"{more},"resources":{{"limits":{{"ephemeral-storage":"{limit}"}}}}}}"#
+            )
+        };
+        let always = r#","restartPolicy":"Always""#;
+        let json = format!(
+            r#"{{"spec":{{"initContainers":[{},{}],"containers":[{}]}}}}"#,
+            one("s", sidecar, always),
+            one("i", init, ""),
+            one("m", main, "")
+        );
+        let within = |kib| said(&json, [0, 0, 0, kib], true).is_none();
+        (0..10).filter(|mib| within(mib << 10)).max().unwrap()
+    };
+    assert_eq!(of("1Mi", "2Mi", "3Mi"), 5, "sidecar and main");
+    assert_eq!(of("4Mi", "2Mi", "1Mi"), 6, "sidecar and init");
 }

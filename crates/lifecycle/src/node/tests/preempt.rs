@@ -124,3 +124,94 @@ fn between_critical_pods_the_priority_decides() {
     let same = step_of(CRITICAL).verdicts;
     assert_eq!(refusal(&same["b"]).0, "UnexpectedAdmissionError");
 }
+
+/// A pod that runs and requests so much of everything that can be short.
+fn holds(uid: &str, requests: Resources) -> PodView {
+    PodView {
+        requests,
+        ..admitted(with(uid, 1, "{}"))
+    }
+}
+
+/// Who makes room for a critical pod on a node of a hundred of everything.
+fn gone(pods: Vec<PodView>, asks: Resources) -> Vec<String> {
+    let critical = PodView {
+        requests: asks,
+        ..with("critical", 5, CRITICAL)
+    };
+    let hundred = Resources {
+        cpu_milli: 100,
+        memory: 100,
+        ephemeral_storage: 100,
+        pods: 100,
+        mappings: 100,
+        descriptors: 100,
+    };
+    let view = NodeView {
+        allocatable: hundred,
+        pods: shared([pods, vec![critical]].concat()),
+        ..NodeView::default()
+    };
+    let step = step(&view, Timestamp::UNIX_EPOCH);
+    step.memory.sentences.keys().cloned().collect()
+}
+
+#[test]
+fn room_is_made_of_whatever_is_short_by_who_holds_it() {
+    let none = Resources::default();
+    for of in [
+        |amount| Resources {
+            cpu_milli: amount,
+            ..Resources::default()
+        },
+        |amount| Resources {
+            memory: amount,
+            ..Resources::default()
+        },
+        |amount| Resources {
+            ephemeral_storage: amount,
+            ..Resources::default()
+        },
+        |amount| Resources {
+            pods: amount,
+            ..Resources::default()
+        },
+        |amount| Resources {
+            mappings: amount,
+            ..Resources::default()
+        },
+        |amount| Resources {
+            descriptors: amount,
+            ..Resources::default()
+        },
+    ] {
+        let pods = vec![holds("idle", none), holds("has", of(60))];
+        assert_eq!(gone(pods.clone(), of(41)), ["has"], "{:?}", of(41));
+        assert_eq!(gone(pods, of(40)), [""; 0], "it fits");
+    }
+}
+
+#[test]
+fn few_go_who_cover_most_of_what_is_missing() {
+    let both = |cpu_milli, memory| Resources {
+        cpu_milli,
+        memory,
+        ..Resources::default()
+    };
+    let pods = vec![
+        holds("cpu", both(50, 0)),
+        holds("memory", both(0, 50)),
+        holds("half", both(20, 20)),
+        holds("more", both(30, 30)),
+    ];
+    // All is held. 20 of each are missing: the smaller of the two that have them both.
+    assert_eq!(gone(pods.clone(), both(20, 20)), ["half"]);
+    assert_eq!(
+        gone(pods.clone(), both(25, 25)),
+        ["more"],
+        "it alone is enough"
+    );
+    // 25 of one: the one that has them, with the least of the other.
+    assert_eq!(gone(pods.clone(), both(40, 0)), ["cpu"]);
+    assert_eq!(gone(pods, both(0, 40)), ["memory"]);
+}

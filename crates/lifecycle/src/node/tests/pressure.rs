@@ -339,6 +339,44 @@ fn for_a_disk_what_nobody_uses_goes_before_a_pod_does() {
 }
 
 #[test]
+fn of_a_disk_the_containers_that_use_more_than_they_request_are_named() {
+    let disk = |bytes| Disk { bytes, inodes: 1 };
+    let uses = |root, logs| ContainerUsage {
+        memory: 1 << 30,
+        root: disk(root),
+        logs: disk(logs),
+    };
+    let json = r#"{"metadata":{"name":"a"},"spec":{"containers":[
+        {"name":"within","resources":{"requests":{"ephemeral-storage":"1Ki"}}},
+        {"name":"above","resources":{"requests":{"ephemeral-storage":"1Ki"}}},
+        {"name":"none"}]}}"#;
+    let own = PodUsage {
+        containers: [
+            ("within".to_owned(), uses(1000, 24)),
+            ("above".to_owned(), uses(1000, 25)),
+            ("none".to_owned(), uses(1024, 1024)),
+        ]
+        .into(),
+        looked: true,
+        ..PodUsage::default()
+    };
+    let of_disk = Threshold::hard(Signal::NodeFsAvailable, Amount::Quantity(100));
+    let mut node = Node::new(vec![of_disk], vec![(admitted(with("a", 1, json)), own)]);
+    let full = [(Signal::NodeFsAvailable, 99)];
+    Arc::make_mut(node.0.usage.as_mut().unwrap()).images = Some(Vec::new());
+    node.measured(0, &full);
+    node.collected(1);
+    node.measured(2, &full);
+    let Verdict::Evicted { message, .. } = &node.0.memory.sentences["a"] else {
+        panic!()
+    };
+    let said = "The node was low on resource: ephemeral-storage. Threshold quantity: 100, available: 99. \
+        Container above was using 1025, request is 1Ki, has larger consumption of ephemeral-storage. \
+        Container none was using 2Ki, request is 0, has larger consumption of ephemeral-storage. ";
+    assert_eq!(message, said);
+}
+
+#[test]
 fn a_pod_whose_disk_was_not_looked_at_is_looked_at_first() {
     let of_disk = Threshold::hard(Signal::NodeFsAvailable, Amount::Part(100_000));
     let pods = vec![(asks("a", "", 0), PodUsage::default())];

@@ -5,9 +5,17 @@ use crate::observed::{Eviction, Sizing};
 
 /// A pod that runs with some CPU and asks for other.
 fn asks(uid: &str, created: i64, (has, wants): (u64, u64), more: &str) -> PodView {
-    let object = |cpu: u64| {
+    let cpu = |milli: u64| format!(r#""cpu":"{milli}m""#);
+    let view = requests(uid, created, (&cpu(has), &cpu(wants)), more);
+    assert_eq!(view.requests.cpu_milli, has);
+    view
+}
+
+/// A pod that runs with some requests and asks for others.
+fn requests(uid: &str, created: i64, (has, wants): (&str, &str), more: &str) -> PodView {
+    let object = |requests: &str| {
         object(&format!(
-            r#"{{"metadata":{{"uid":"{uid}","generation":2}},"spec":{{{more}"containers":[{{"name":"c","resources":{{"requests":{{"cpu":"{cpu}m"}}}}}}]}}}}"#
+            r#"{{"metadata":{{"uid":"{uid}","generation":2}},"spec":{{{more}"containers":[{{"name":"c","resources":{{"requests":{{{requests}}}}}}}]}}}}"#
         ))
     };
     let standing = Standing {
@@ -17,7 +25,6 @@ fn asks(uid: &str, created: i64, (has, wants): (u64, u64), more: &str) -> PodVie
     };
     let mut view = PodView::of(&object(wants), &Costs::default(), standing);
     view.created = Timestamp::from_second(created).unwrap();
-    assert_eq!(view.requests.cpu_milli, has);
     view
 }
 
@@ -171,6 +178,33 @@ fn a_critical_pod_that_grows_has_room_made_and_nobody_takes_it_meanwhile() {
     assert!(is_granted(&last.sizings["critical"]));
     assert!(is_granted(&last.sizings["grows"]));
     assert_eq!(last.verdicts["new"], Verdict::Admitted);
+}
+
+#[test]
+fn who_gives_something_back_waits_for_nobodys_room() {
+    for (has, wants) in [
+        (r#""cpu":"100m""#, r#""cpu":"500m""#),
+        (r#""memory":"100Mi""#, r#""memory":"700Mi""#),
+    ] {
+        let critical = requests("critical", 2, (has, wants), r#""priority":2000000000,"#);
+        let shrinks = (
+            r#""cpu":"400m","memory":"500Mi""#,
+            r#""cpu":"399m","memory":"499Mi""#,
+        );
+        let victim = requests("victim", 1, (r#""cpu":"300m","memory":"424Mi""#, ""), "");
+        let all = sizings(vec![
+            critical,
+            requests("shrinks", 1, shrinks, ""),
+            PodView {
+                wants: None,
+                ..victim
+            },
+        ]);
+        let Sizing::Deferred { .. } = &all["critical"] else {
+            panic!("{all:?}");
+        };
+        assert!(is_granted(&all["shrinks"]), "{all:?}");
+    }
 }
 
 #[test]
