@@ -83,7 +83,11 @@ pub(crate) fn advance(
         pull::follow(plan, member, memory);
         // A failure's backoff is entered, and its waking asked for, in the step that learns of it.
         if memory.run == Run::Waiting && turn.wanted {
-            begin_again(plan, member, memory);
+            begin(plan, member, memory);
+            // Another image, if the Pod names one by now: it waits for no answer of the first.
+            if memory.run == Run::Pulling {
+                pull::follow(plan, member, memory);
+            }
         }
     }
     if memory.run == Run::Pulled && turn.wanted && turn.ready {
@@ -112,18 +116,10 @@ pub(crate) fn advance(
         ask_start(plan, member, memory, turn.ips);
     }
     if matches!(memory.run, Run::Failed { .. }) && turn.wanted && names_another(member, memory) {
-        begin_again(plan, member, memory);
+        // That one waits for no backoff of this one's.
+        plan.wake(plan.now);
     }
     end_alone(plan, member, memory);
-}
-
-/// Of what has ended in this very step: of another image, if the Pod names one by now, waits for
-/// nothing, so what it asks for is asked for in this step too.
-fn begin_again(plan: &mut Plan<'_>, member: &Member<'_>, memory: &mut Container) {
-    begin(plan, member, memory);
-    if memory.run == Run::Pulling {
-        pull::follow(plan, member, memory);
-    }
 }
 
 /// The Pod names another image than the one that was pulled last.

@@ -99,6 +99,11 @@ mod tests {
     }
 
     #[test]
+    fn as_much_is_read_as_the_kubelet_reads() {
+        assert_eq!((FILE_BYTES, LOG_BYTES, LOG_LINES), (4096, 2048, 80));
+    }
+
+    #[test]
     fn what_the_container_says_follows_what_is_said_of_it() {
         assert_eq!(joined("", ""), "");
         assert_eq!(joined("trap", ""), "trap");

@@ -15,7 +15,9 @@ mod properties;
 mod resize;
 mod restart;
 mod scenarios;
+mod seeds;
 mod statuses;
+mod words;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};

@@ -240,3 +240,18 @@ fn an_answer_that_names_no_image_is_asked_for_again() {
     world.step();
     assert!(world.observed.actions.contains_key(&pull(1)));
 }
+
+#[test]
+fn another_image_waits_for_no_backoff_of_a_root_that_could_not_be_made() {
+    let mut world = pulling("i:1", None);
+    world.settle_but(|kind| kind == Kind::Mount);
+    world.succeed(key(None, 0, Kind::Mount));
+    world.settle_but(|kind| kind == Kind::Mount);
+    world.pod.spec.as_mut().unwrap().containers[0].image = Some("j:1".to_owned());
+    let mount = key(Some("a"), 0, Kind::Mount);
+    world.fail(mount, "CreateContainerError", Retry::Backoff);
+    world.step();
+    assert_eq!(world.last.wake_at, Some(world.now));
+    world.step();
+    assert!(world.observed.actions.contains_key(&pull(1)));
+}

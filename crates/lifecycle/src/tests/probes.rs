@@ -282,6 +282,27 @@ fn a_restart_of_the_agent_keeps_what_was_decided_and_spreads_what_is_due() {
     assert!(due > at(5_000) && due < at(5_100), "{due}");
 }
 
+/// A node that adopts many guests does not probe them all at once.
+#[test]
+fn probes_of_what_is_adopted_are_spread_over_their_period() {
+    let mut tenths = [0; 10];
+    for number in 0..200 {
+        let mut world = probed(r#""livenessProbe":{"periodSeconds":100}"#);
+        world.pod.metadata.uid = Some(format!("7d1f4a1e-{number:04}"));
+        let flying = go_on(&mut world);
+        world.succeed(flying[0].clone());
+        go_on(&mut world);
+        let text = serde_json::to_vec(&world.memory).unwrap();
+        world.memory = serde_json::from_slice(&text).unwrap();
+        world.memory.adopted = true;
+        world.now = at(5_000);
+        go_on(&mut world);
+        let due = world.last.wake_at.unwrap().as_second() - 5_000;
+        tenths[usize::try_from(due / 10).unwrap()] += 1;
+    }
+    assert!(tenths.iter().all(|tenth| *tenth >= 5), "{tenths:?}");
+}
+
 #[test]
 fn what_only_counts_needs_no_checkpoint() {
     let mut world = probed(r#""readinessProbe":{"periodSeconds":1,"failureThreshold":3}"#);

@@ -277,3 +277,16 @@ fn a_sidecars_ports_count_and_those_of_the_dead_do_not() {
     let verdicts = decide(node(), vec![over, with("b", 2, main)]);
     assert_eq!(verdicts["b"], Verdict::Admitted);
 }
+
+#[test]
+fn a_static_pod_is_one_whose_source_is_not_the_api() {
+    let of = |source: &str| {
+        let json = format!(
+            r#"{{"metadata":{{"annotations":{{"kubernetes.io/config.source":"{source}"}}}}}}"#
+        );
+        with("a", 1, &json).is_static()
+    };
+    assert!(of("file"));
+    assert!(!of("api"));
+    assert!(!with("a", 1, "{}").is_static());
+}
