@@ -271,13 +271,12 @@ fn advance(plan: &mut Plan<'_>, member: &Member<'_>, container: &mut Container) 
 }
 
 fn what(container: &Container, target: &Amounts) -> What {
-    let limit = |name: &str, own: Option<&Amounts>| allocation::limit(name, own);
     let narrow = |amount: u128| u64::try_from(amount).unwrap_or(u64::MAX);
-    let before = limit("memory", container.applied.as_deref());
-    let memory = limit("memory", Some(target));
+    let before = allocation::limit("memory", container.applied.as_deref());
+    let memory = allocation::limit("memory", Some(target));
     What::Resize {
         run: container.attempt,
-        cpu_milli: limit("cpu", Some(target)).map(narrow),
+        cpu_milli: allocation::limit("cpu", Some(target)).map(narrow),
         memory_bytes: memory.map(|milli| narrow(milli.div_ceil(1000))),
         // A limit that was not there before is a smaller one too (`validateMemoryResizeAction`).
         shrinks: memory.is_some_and(|new| before.is_none_or(|old| new < old)),

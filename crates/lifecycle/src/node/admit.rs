@@ -339,7 +339,7 @@ fn lacks(asked: &Resources, used: &Resources, all: &Resources) -> Vec<Lack> {
         .zip(each)
         .filter_map(|((name, help), it)| {
             let ((requested, used), capacity) = it;
-            (requested > 0 && requested > capacity.saturating_sub(used)).then_some(Lack {
+            (requested > capacity.saturating_sub(used)).then_some(Lack {
                 name,
                 requested,
                 used,

@@ -61,8 +61,8 @@ mod tests {
         assert_eq!(decimal(2_000_000), "2M");
         assert_eq!(decimal(1024), "1024");
         assert_eq!(
-            [human(1023), human(1536), human(5 << 40)],
-            ["1023 B", "1.5 KiB", "5.0 TiB"]
+            [human(1023), human(1024), human(1536), human(5 << 40)],
+            ["1023 B", "1.0 KiB", "1.5 KiB", "5.0 TiB"]
         );
     }
 }

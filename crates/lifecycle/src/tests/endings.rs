@@ -128,3 +128,41 @@ fn the_grace_of_a_removal_is_the_deletions_if_there_was_one_and_never_none() {
     // No container gets less than `minimumGracePeriodInSeconds` of the kubelet's.
     assert_eq!(grace(&none, None), 2);
 }
+
+#[test]
+fn a_stop_that_failed_is_asked_again_with_what_is_left_by_then() {
+    let mut world = World::running(ONE);
+    delete(&mut world, 30);
+    world.step();
+    let stop = key(Some("a"), 0, Kind::Stop);
+    world.fail(stop.clone(), "Broken", Retry::Backoff);
+    // Whoever keeps the facts may not have dropped that one yet.
+    let known = world.observed.clone();
+    world.step();
+    let again = step(&world.pod, &world.memory, &known, world.now);
+    assert_eq!(again.wake_at, Some(at(1_002)));
+    assert_eq!(again.events, []);
+    world.pass(1);
+    delete(&mut world, 4);
+    assert_eq!(stops(&world.step()), []);
+    world.pass(1);
+    assert_eq!(stops(&world.step()), [(3, Cause::Deletion)]);
+}
+
+/// A guest host that has not answered yet may have the guest.
+#[test]
+fn a_guest_that_was_asked_for_is_not_over_before_the_guests_are_known() {
+    let mut world = World::new(ONE);
+    world.settle_but(|kind| kind == Kind::Start);
+    world.observed.actions.clear();
+    world.observed.guest_host = None;
+    world.observed.gone = true;
+    assert!(world.step().is_empty());
+    assert!(matches!(
+        world.remembered("a").run,
+        memory::Run::Starting { .. }
+    ));
+    world.observed.guest_host = Some(1);
+    world.settle();
+    assert!(world.last.released);
+}

@@ -272,6 +272,39 @@ fn a_run_that_ends_meanwhile_is_followed_by_one_that_has_it() {
 }
 
 #[test]
+fn a_container_that_never_ran_holds_no_resize_of_another_up() {
+    let mut world = World::new(&format!(
+        r#"{{"containers":[{{"name":"b","image":"i","resources":{SMALL}}},{{"name":"a","image":"i"}}]}}"#
+    ));
+    let pulls = |kind| kind == Kind::Pull;
+    world.settle_but(pulls);
+    world.succeed(key(Some("b"), 0, Kind::Pull));
+    assert_eq!(world.settle_but(pulls), [key(Some("a"), 0, Kind::Pull)]);
+    assert_eq!(world.state("b"), "running");
+    world.ask(LARGE);
+    world.grant();
+    world.step();
+    assert!(world.resize("PodResizeInProgress").is_some());
+    world.settle_but(pulls);
+    assert_eq!(world.resize("PodResizeInProgress"), None);
+    assert_eq!(world.told().last(), Some(&"ResizeCompleted"));
+}
+
+#[test]
+fn one_that_is_restarted_for_it_is_in_progress_until_it_runs() {
+    let mut world = world(SMALL, RESTARTS);
+    world.ask(LARGE);
+    world.grant();
+    for held in [Kind::Stop, Kind::Pull, Kind::Mount, Kind::Start] {
+        world.settle_but(|kind| kind == held);
+        assert!(world.resize("PodResizeInProgress").is_some(), "{held:?}");
+    }
+    world.settle();
+    assert_eq!(world.resize("PodResizeInProgress"), None);
+    assert_eq!(world.state("a"), "running");
+}
+
+#[test]
 fn a_pod_that_ends_is_not_resized() {
     let mut world = world(SMALL, "");
     world.observed.gone = true;

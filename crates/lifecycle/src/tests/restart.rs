@@ -35,6 +35,9 @@ fn every_container_begins_anew_in_its_order() {
             .iter()
             .all(|one| !matches!(one.what, What::Exec { .. }))
     );
+    let killing = world.events.iter().filter(|one| one.reason == "Killing");
+    let words: Vec<&str> = killing.map(|one| one.message.as_str()).collect();
+    assert_eq!(words, ["killing"; 2], "the kubelet's word");
     assert_eq!(
         world.condition("AllContainersRestarting"),
         (

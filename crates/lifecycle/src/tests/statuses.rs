@@ -260,3 +260,29 @@ fn a_sidecar_counts_in_the_phase_while_it_runs_or_waits_for_its_first_run() {
     world.settle_but(|kind| kind == Kind::Pull);
     assert_eq!(world.phase(), "Running");
 }
+
+#[test]
+fn containers_share_the_room_for_messages() {
+    let mut world = World::running(
+        r#"{"initContainers":[{"name":"i","image":"i:1"}],"restartPolicy":"Never",
+            "containers":[{"name":"a","image":"i:1"},{"name":"b","image":"i:1"}],
+            "ephemeralContainers":[{"name":"e","image":"i:1"}]}"#,
+    );
+    let exit = Exit {
+        code: 1,
+        kind: ExitKind::Exited,
+        message: "x".repeat(20_000),
+        started_at: world.now,
+        finished_at: world.now,
+    };
+    for name in ["a", "b", "e"] {
+        let run = (name.to_owned(), 0);
+        world.observed.exits.insert(run, exit.clone());
+    }
+    world.settle();
+    for name in ["a", "b", "e"] {
+        let state = world.container(name).state.clone().unwrap();
+        let message = state.terminated.unwrap().message.unwrap();
+        assert_eq!(message.len(), 12 * 1024 / 4, "{name}");
+    }
+}
