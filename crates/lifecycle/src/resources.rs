@@ -200,6 +200,60 @@ mod tests {
     }
 
     #[test]
+    fn each_resource_counts_by_itself() {
+        let of = |name: &str, has: &str| format!(r#"{{"name":"{name}","resources":{{{has}}}}}"#);
+        let list = |storage: &str| {
+            format!(r#"{{"cpu":"100m","memory":"1Ki","ephemeral-storage":"{storage}"}}"#)
+        };
+        let spec = format!(
+            r#"{{"initContainers":[{}],"containers":[{},{}],
+                "overhead":{{"memory":"1","ephemeral-storage":"2"}}}}"#,
+            of("i", &format!(r#""requests":{}"#, list("9Ki"))),
+            of("a", &format!(r#""requests":{}"#, list("1Ki"))),
+            of("b", &format!(r#""limits":{}"#, list("2Ki"))),
+        );
+        let all = requested(&spec);
+        assert_eq!((all.cpu_milli, all.memory), (200, 2049));
+        assert_eq!(all.ephemeral_storage, 9 * 1024 + 2, "the init container's");
+        // A request of nothing is one, whatever the limit.
+        let spec = format!(
+            r#"{{"containers":[{}]}}"#,
+            of(
+                "a",
+                &format!(
+                    r#""limits":{},"requests":{{"cpu":"0","memory":"0","ephemeral-storage":"0"}}"#,
+                    list("1Ki")
+                )
+            )
+        );
+        let all = requested(&spec);
+        assert_eq!(
+            (all.cpu_milli, all.memory, all.ephemeral_storage),
+            (0, 0, 0)
+        );
+    }
+
+    #[test]
+    fn sums_are_of_each_and_end_at_the_most() {
+        let of = |cpu_milli, memory, more| Resources {
+            cpu_milli,
+            memory,
+            pods: more,
+            mappings: more,
+            descriptors: more,
+            ephemeral_storage: more,
+        };
+        assert_eq!(of(1, 2, 3).plus(of(10, 20, 30)), of(11, 22, 33));
+        assert_eq!(of(u64::MAX, 0, 1).plus(of(1, 1, 1)), of(u64::MAX, 1, 2));
+        assert_eq!(of(1, 20, 3).larger(of(10, 2, 3)), of(10, 20, 3));
+        // What shrinks is held until it has shrunk.
+        assert_eq!(
+            of(100, 100, 5).grown(of(1, 9, 1), of(4, 2, 1)),
+            of(103, 100, 5)
+        );
+    }
+
+    #[test]
     fn a_limit_alone_is_a_request_and_the_absurd_saturates() {
         let spec = r#"{"containers":[
             {"name":"a","resources":{"limits":{"memory":"64Mi"}}},

@@ -347,11 +347,8 @@ fn resources(shown: &Shown<'_>) -> ResourceRequirements {
     if let Some(applied) = &shown.applied {
         return applied.requirements();
     }
-    let given = shown.member.spec.resources.clone().unwrap_or_default();
-    ResourceRequirements {
-        claims: None,
-        ..given
-    }
+    // Claims are refused, so it has none.
+    shown.member.spec.resources.clone().unwrap_or_default()
 }
 
 fn volume_mounts(spec: &Spec) -> Option<Vec<VolumeMountStatus>> {

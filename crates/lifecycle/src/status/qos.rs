@@ -86,6 +86,20 @@ mod tests {
     }
 
     #[test]
+    fn the_one_that_was_given_stays() {
+        let of = |status: &str| {
+            let pod = format!(
+                r#"{{"status":{status},"spec":{{"containers":[{{"name":"c","resources":
+                    {{"requests":{{"cpu":"1"}}}}}}]}}}}"#
+            );
+            class(&serde_json::from_str(&pod).unwrap()).to_owned()
+        };
+        assert_eq!(of(r#"{"qosClass":"BestEffort"}"#), "BestEffort");
+        assert_eq!(of(r#"{"qosClass":""}"#), "Burstable");
+        assert_eq!(of("{}"), "Burstable");
+    }
+
+    #[test]
     fn is_as_the_kubelet_computes_it() {
         let all =
             r#"{"requests":{"cpu":"1","memory":"1Gi"},"limits":{"cpu":"1000m","memory":"1Gi"}}"#;
@@ -94,6 +108,8 @@ mod tests {
         let zero = r#"{"requests":{"cpu":"0"}}"#;
         let less = r#"{"requests":{"cpu":"1","memory":"1Gi"},"limits":{"cpu":"2","memory":"1Gi"}}"#;
         let no_memory = r#"{"requests":{"cpu":"1"},"limits":{"cpu":"1"}}"#;
+        let no_cpu = r#"{"requests":{"memory":"1"},"limits":{"memory":"1"}}"#;
+        let more = r#"{"requests":{"cpu":"2","memory":"1Gi"},"limits":{"cpu":"1","memory":"0"}}"#;
         for (resources, class) in [
             (vec!["{}"], "BestEffort"),
             (vec![disk], "BestEffort"),
@@ -104,6 +120,8 @@ mod tests {
             (vec![some], "Burstable"),
             (vec![less], "Burstable"),
             (vec![no_memory], "Burstable"),
+            (vec![no_cpu], "Burstable"),
+            (vec![less, more], "Burstable"),
         ] {
             assert_eq!(class_of(&resources), class, "{resources:?}");
         }

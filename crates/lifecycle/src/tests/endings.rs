@@ -166,3 +166,128 @@ fn a_guest_that_was_asked_for_is_not_over_before_the_guests_are_known() {
     world.settle();
     assert!(world.last.released);
 }
+
+/// Message of a condition, if it is there and true.
+fn says(world: &World, name: &str) -> Option<String> {
+    let all = world.last.status.conditions.iter().flatten();
+    let mut there = all.filter(|one| one.type_ == name && one.status == "True");
+    there.next().map(|one| {
+        assert_eq!(one.reason.as_deref(), Some("TerminationByKubelet"));
+        one.message.clone().unwrap()
+    })
+}
+
+#[test]
+fn each_end_by_the_node_has_the_kubelets_words() {
+    let by = |eviction| Verdict::Evicted {
+        eviction,
+        message: "too much".to_owned(),
+        grace_seconds: 3,
+    };
+    let shutdown = "Pod was terminated in response to imminent node shutdown.";
+    let preempted = "Pod was preempted by Kubelet to accommodate a critical pod.";
+    let late = "Pod was active on the node longer than the specified deadline";
+    for (verdict, cause, reason, message, disruption) in [
+        (
+            Some(by(Eviction::Pressure)),
+            Cause::Eviction,
+            "Evicted",
+            "too much",
+            Some("too much"),
+        ),
+        (
+            Some(by(Eviction::StorageLimit)),
+            Cause::StorageLimit,
+            "Evicted",
+            "too much",
+            None,
+        ),
+        (
+            Some(by(Eviction::Preemption)),
+            Cause::Preemption,
+            "Preempting",
+            "too much",
+            Some(preempted),
+        ),
+        (
+            Some(Verdict::Shutdown { grace_seconds: 3 }),
+            Cause::Shutdown,
+            "Terminated",
+            shutdown,
+            Some(shutdown),
+        ),
+        (None, Cause::Deadline, "DeadlineExceeded", late, None),
+    ] {
+        let graceful = ONE.replacen(
+            '{',
+            r#"{"terminationGracePeriodSeconds":3,"activeDeadlineSeconds":60,"#,
+            1,
+        );
+        let mut world = World::running(&graceful);
+        world.events.clear();
+        match verdict {
+            Some(verdict) => world.observed.verdict = Some(verdict),
+            None => world.pass(60),
+        }
+        assert_eq!(stops(&world.step()), [(3, cause)]);
+        assert_eq!(says(&world, "DisruptionTarget").as_deref(), disruption);
+        let (told, kind) = (&world.events[0], world.events[0].kind);
+        match cause {
+            Cause::Shutdown => assert_eq!(told.reason, "Killing"),
+            Cause::Deadline => {
+                assert_eq!((told.reason.as_str(), kind), (reason, EventKind::Normal))
+            }
+            _ => assert_eq!((told.reason.as_str(), kind), (reason, EventKind::Warning)),
+        }
+        world.settle();
+        assert_eq!(reason_and_message(&world), (reason, message));
+        assert_eq!(world.phase(), "Failed");
+        let once = world.told().iter().filter(|one| **one == reason).count();
+        assert!(once <= 1, "{reason} is told once");
+    }
+}
+
+fn reason_and_message(world: &World) -> (&str, &str) {
+    let status = &world.last.status;
+    (
+        status.reason.as_deref().unwrap(),
+        status.message.as_deref().unwrap(),
+    )
+}
+
+#[test]
+fn a_pod_is_done_when_nothing_in_it_runs_again() {
+    let spec = |policy: &str| {
+        format!(
+            r#"{{"restartPolicy":"{policy}","initContainers":[{{"name":"i","image":"i:1"}}],
+                "containers":[{{"name":"a","image":"i:1"}},{{"name":"b","image":"i:1"}}]}}"#
+        )
+    };
+    let ended = |policy: &str, codes: [i32; 2]| {
+        let mut world = World::running(&spec(policy));
+        world.exit("a", 0, codes[0]);
+        world.settle();
+        assert!(!world.last.released, "the other runs");
+        world.exit("b", 0, codes[1]);
+        world.settle();
+        world.last.released.then(|| world.phase().to_owned())
+    };
+    assert_eq!(ended("Never", [0, 0]).as_deref(), Some("Succeeded"));
+    assert_eq!(ended("Never", [1, 0]).as_deref(), Some("Failed"));
+    assert_eq!(ended("Never", [0, 1]).as_deref(), Some("Failed"));
+    assert_eq!(ended("OnFailure", [0, 0]).as_deref(), Some("Succeeded"));
+    assert_eq!(ended("OnFailure", [0, 1]), None);
+    assert_eq!(ended("Always", [0, 0]), None);
+    // An init container decides it only by failing for good.
+    for (policy, code, over) in [
+        ("Never", 1, true),
+        ("Never", 0, false),
+        ("Always", 1, false),
+    ] {
+        let mut world = World::new(&spec(policy));
+        world.settle();
+        world.exit("i", 0, code);
+        world.settle();
+        assert_eq!(world.last.released, over, "{policy} {code}");
+    }
+}

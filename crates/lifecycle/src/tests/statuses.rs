@@ -286,3 +286,13 @@ fn containers_share_the_room_for_messages() {
         assert_eq!(message.len(), 12 * 1024 / 4, "{name}");
     }
 }
+
+#[test]
+fn one_that_ends_before_anybody_has_seen_it_run_has_run() {
+    let mut world = World::new(r#"{"containers":[{"name":"a","image":"i:1"}]}"#);
+    world.settle_but(|kind| kind == Kind::Start);
+    world.succeed(key(Some("a"), 0, Kind::Start));
+    world.exit("a", 0, 1);
+    world.step();
+    assert_eq!(world.phase(), "Running");
+}

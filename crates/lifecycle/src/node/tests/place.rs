@@ -290,3 +290,18 @@ fn a_static_pod_is_one_whose_source_is_not_the_api() {
     assert!(!of("api"));
     assert!(!with("a", 1, "{}").is_static());
 }
+
+#[test]
+fn a_pod_is_critical_for_any_of_three_reasons() {
+    let of = |metadata: &str, priority: i32| {
+        let json = format!(
+            r#"{{"metadata":{{"annotations":{{{metadata}}}}},"spec":{{"priority":{priority}}}}}"#
+        );
+        rank::is_critical(&object(&json))
+    };
+    assert!(!of("", 1_999_999_999));
+    assert!(of("", 2_000_000_000));
+    assert!(of(r#""kubernetes.io/config.source":"file""#, 0));
+    assert!(!of(r#""kubernetes.io/config.source":"api""#, 0));
+    assert!(of(r#""kubernetes.io/config.mirror":"x""#, 0));
+}

@@ -214,4 +214,11 @@ fn few_go_who_cover_most_of_what_is_missing() {
     // 25 of one: the one that has them, with the least of the other.
     assert_eq!(gone(pods.clone(), both(40, 0)), ["cpu"]);
     assert_eq!(gone(pods, both(0, 40)), ["memory"]);
+    // Half of one weighs more than a tenth of the other, however they are counted.
+    let pods = vec![
+        holds("half-of-cpu", both(10, 50)),
+        holds("most-of-both", both(20, 45)),
+        holds("rest", both(0, 5)),
+    ];
+    assert_eq!(gone(pods, both(90, 50)), ["most-of-both", "rest"]);
 }

@@ -241,9 +241,15 @@ fn who_is_taken_in_depends_on_what_is_short() {
             verdict: None,
             ..asks("burstable", "1", 0)
         };
+        let only = |effect: &str| {
+            let effect = format!(r#""operator":"Exists","effect":"{effect}""#);
+            tolerant.replace(r#""operator":"Exists""#, &effect)
+        };
         vec![
             with("best-effort", 2, "{}"),
             with("tolerant", 2, tolerant),
+            with("tolerates-what-it-is", 2, &only("NoSchedule")),
+            with("tolerates-another", 2, &only("NoExecute")),
             with("critical", 2, critical),
             burstable,
         ]
@@ -267,10 +273,26 @@ fn who_is_taken_in_depends_on_what_is_short() {
     assert!(refused(&[(Signal::MemoryAvailable, 100)]).is_empty());
     let memory = refused(&[(Signal::MemoryAvailable, 99)]);
     let said = "The node had condition: [MemoryPressure]. ".to_owned();
-    assert_eq!(memory, [("best-effort".to_owned(), said)]);
+    let refused_for_it = |uid: &str| (uid.to_owned(), said.clone());
+    assert_eq!(
+        memory,
+        [
+            refused_for_it("best-effort"),
+            refused_for_it("tolerates-another")
+        ]
+    );
     let disk = refused(&[(Signal::NodeFsInodesFree, 49)]);
     let uids: Vec<&str> = disk.iter().map(|(uid, _)| uid.as_str()).collect();
-    assert_eq!(uids, ["best-effort", "burstable", "tolerant"]);
+    assert_eq!(
+        uids,
+        [
+            "best-effort",
+            "burstable",
+            "tolerant",
+            "tolerates-another",
+            "tolerates-what-it-is"
+        ]
+    );
     let both = refused(&[(Signal::NodeFsInodesFree, 49), (Signal::MemoryAvailable, 0)]);
     assert_eq!(
         both[0].1,
