@@ -10,6 +10,7 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use agent::{Agent, Checkpoints, Clock as _, Config, Machine, Ports, Subject, Volatile};
 use async_trait::async_trait;
