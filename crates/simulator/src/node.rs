@@ -335,7 +335,7 @@ impl World<'_> {
             gone: pending.gone,
             memory: worker.ledger.memory(),
             actions: &effects.actions,
-            now,
+            now: taken,
         };
         let witness = self.witnesses.entry(id).or_default();
         witness.step(&self.machine, &shown)?;

@@ -81,6 +81,7 @@ pub(crate) struct Shown<'a> {
     pub(crate) gone: bool,
     pub(crate) memory: &'a Memory,
     pub(crate) actions: &'a [(Ticket, Action)],
+    /// When it was decided: its checkpoint may have been long on its way.
     pub(crate) now: Timestamp,
 }
 
