@@ -30,15 +30,19 @@ use crate::spec::{Exited, GuestFds, GuestId, GuestSpec, LogSpec, StartError};
 /// Longer than anything takes that does not hang.
 const GUARD: Duration = Duration::from_secs(120);
 
-/// Resolves when something is so. What never comes fails, and says what it was.
-async fn until(what: &str, so: impl Fn() -> bool) {
+/// Resolves when something is so; false if it never is.
+async fn comes(so: impl Fn() -> bool) -> bool {
     let wait = async {
         while !so() {
             tokio::task::yield_now().await;
         }
     };
-    let came = tokio::time::timeout(GUARD, wait).await;
-    assert!(came.is_ok(), "never {what}");
+    tokio::time::timeout(GUARD, wait).await.is_ok()
+}
+
+/// Resolves when something is so. What never comes fails, and says what it was.
+async fn until(what: &str, so: impl Fn() -> bool) {
+    assert!(comes(so).await, "never {what}");
 }
 
 /// A guest host, and a folder for its guests' roots and logs.
@@ -165,7 +169,8 @@ impl Host {
 
     /// Resolves when the guest has logged a line.
     async fn logged(&self, id: &GuestId, line: &str) {
-        until(line, || self.log(id).iter().any(|logged| logged == line)).await;
+        let logged = || self.log(id).iter().any(|logged| logged == line);
+        assert!(comes(logged).await, "no {line:?} in {:?}", self.log(id));
     }
 
     fn path(&self, name: &str) -> PathBuf {

@@ -23,7 +23,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
-use super::{GUARD, Host, until};
+use super::{GUARD, Host, comes, until};
 use crate::http::HttpSpec;
 use crate::local::LocalConfig;
 use crate::spec::{GuestFds, GuestId, GuestSpec};
@@ -101,7 +101,11 @@ impl Served {
     async fn says_one_of(&self, what: &[&str]) {
         let said = |line: &String| what.iter().any(|what| line.contains(what));
         let logged = || self.host.log(&self.id).iter().any(said);
-        until(&format!("{what:?}"), logged).await;
+        assert!(
+            comes(logged).await,
+            "no {what:?} in {:?}",
+            self.host.log(&self.id)
+        );
     }
 
     async fn stop(&self, grace: Duration) -> crate::spec::Exited {
