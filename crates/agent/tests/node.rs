@@ -10,11 +10,10 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use agent::{Agent, Checkpoints, Clock as _, Config, Machine, Ports, Subject, Volatile};
 use async_trait::async_trait;
-use common::{Does, Memory, World, guest, pod};
+use common::{Does, Memory, World, comes, guest, pod};
 use k8s_openapi::api::core::v1::Pod;
 use lifecycle::node::{
     Amount, Call, ContainerUsage, Level, NodeEvent, Period, PodUsage, Policy, Pressure, Signal,
@@ -47,20 +46,9 @@ impl Scripted {
 
     /// Waits until something is so; an hour of the test's time is too long.
     async fn until(&self, so: impl Fn(&Scripted) -> bool) {
-        let wait = async {
-            loop {
-                let changed = self.changed.notified();
-                tokio::pin!(changed);
-                changed.as_mut().enable();
-                if so(self) {
-                    return;
-                }
-                changed.await;
-            }
-        };
-        let came = tokio::time::timeout(Duration::from_secs(3600), wait).await;
+        let came = comes(&self.changed, || so(self)).await;
         let said = || (self.calls.lock().unwrap(), self.events.lock().unwrap());
-        assert!(came.is_ok(), "it never is: {:?}", said());
+        assert!(came, "it never is: {:?}", said());
     }
 
     fn says(&self, pressures: &[Pressure]) -> bool {

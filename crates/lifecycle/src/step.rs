@@ -264,7 +264,6 @@ fn awaited(memory: &Memory, key: &Key) -> bool {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use jiff::Timestamp;
 

@@ -56,6 +56,24 @@ pub fn begin() -> Timestamp {
     Timestamp::from_second(1_700_000_000).unwrap()
 }
 
+/// Waits until something is so, which `changed` tells of; false if it is not within an hour of the
+/// test's time.
+pub async fn comes(changed: &Notify, so: impl Fn() -> bool) -> bool {
+    let wait = async {
+        loop {
+            let changed = changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if so() {
+                return;
+            }
+            changed.await;
+        }
+    };
+    let limit = Duration::from_secs(3600);
+    tokio::time::timeout(limit, wait).await.is_ok()
+}
+
 impl World {
     pub fn new() -> Arc<World> {
         let start = tokio::time::Instant::now();
@@ -123,21 +141,7 @@ impl World {
 
     /// Waits until something is so; an hour of the test's time is too long.
     pub async fn until(&self, what: &str, so: impl Fn(&World) -> bool) {
-        let wait = async {
-            loop {
-                let changed = self.changed.notified();
-                tokio::pin!(changed);
-                changed.as_mut().enable();
-                if so(self) {
-                    return;
-                }
-                changed.await;
-            }
-        };
-        if tokio::time::timeout(Duration::from_secs(3600), wait)
-            .await
-            .is_err()
-        {
+        if !comes(&self.changed, || so(self)).await {
             panic!(
                 "never {what}: {:?} {:?} {:?}",
                 self.calls(),
