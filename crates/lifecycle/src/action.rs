@@ -272,3 +272,34 @@ pub enum Cause {
     /// The pod's other containers are over, so its sidecars end.
     PodDone,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Or a map of keys would not find by a borrowed one what it holds.
+    #[test]
+    fn what_is_borrowed_of_keys_compares_as_they_do() {
+        let mut keys = Vec::new();
+        for container in [None, Some("a".to_owned()), Some("b".to_owned())] {
+            for attempt in [0, 1] {
+                for kind in [Kind::Pull, Kind::Exec(Hook::PreStop)] {
+                    let container = container.clone();
+                    keys.push(Key {
+                        container,
+                        attempt,
+                        kind,
+                    });
+                }
+            }
+        }
+        for one in &keys {
+            for other in &keys {
+                let (lent, other_lent): (&dyn Says, &dyn Says) = (one, other);
+                assert_eq!(lent == other_lent, one == other);
+                assert_eq!(lent.partial_cmp(other_lent), one.partial_cmp(other));
+                assert_eq!(lent.cmp(other_lent), one.cmp(other));
+            }
+        }
+    }
+}

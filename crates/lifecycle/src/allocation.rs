@@ -247,6 +247,41 @@ mod tests {
         }
     }
 
+    fn own(text: &str) -> ResourceRequirements {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn a_resource_differs_by_its_request_or_by_its_limit() {
+        let one = own(r#"{"limits":{"cpu":"2"},"requests":{"cpu":"1"}}"#);
+        for (other, does) in [
+            (
+                r#"{"limits":{"cpu":"2"},"requests":{"cpu":"1000m"}}"#,
+                false,
+            ),
+            (r#"{"limits":{"cpu":"3"},"requests":{"cpu":"1"}}"#, true),
+            (r#"{"limits":{"cpu":"2"},"requests":{"cpu":"2"}}"#, true),
+            (r#"{"limits":{"cpu":"2"}}"#, true),
+            (
+                r#"{"limits":{"cpu":"2","memory":"1"},"requests":{"cpu":"1"}}"#,
+                false,
+            ),
+        ] {
+            assert_eq!(
+                differs("cpu", Some(&one), Some(&own(other))),
+                does,
+                "{other}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_limit_of_nothing_is_none() {
+        let own = own(r#"{"limits":{"cpu":"0","memory":"1"},"requests":{"cpu":"1"}}"#);
+        assert_eq!(limit("cpu", Some(&own)), None);
+        assert_eq!(limit("memory", Some(&own)), Some(1000));
+    }
+
     #[test]
     fn a_pod_is_shown_with_what_it_was_given() {
         let given = pod(r#"{"requests":{"cpu":"1"}}"#, "{}");

@@ -122,6 +122,18 @@ fn a_hook_that_was_lost_with_an_agent_is_not_run_again() {
 }
 
 #[test]
+fn a_guest_that_began_after_its_end_was_asked_for_has_no_post_start_hook() {
+    let mut world = hooked(&format!(r#"{{"postStart":{EXEC}}}"#));
+    let starts = world.settle_but(|kind| kind == Kind::Start);
+    assert_eq!(starts, [key(Some("a"), 0, Kind::Start)]);
+    delete(&mut world, 20);
+    world.step();
+    world.succeed(starts[0].clone());
+    assert_eq!(go_on(&mut world), []);
+    assert!(world.last.released);
+}
+
+#[test]
 fn a_pre_stop_hook_comes_first_and_takes_of_the_grace() {
     let mut world = hooked(&format!(r#"{{"preStop":{EXEC}}}"#));
     go_on(&mut world);

@@ -122,6 +122,22 @@ fn a_startup_probe_holds_the_others_back_and_is_over_with_its_success() {
     assert!(!world.container("a").ready);
 }
 
+/// Only what an agent adopts is spread over its period.
+#[test]
+fn what_a_long_startup_held_back_is_probed_at_once() {
+    let mut world = probed(
+        r#""startupProbe":{"periodSeconds":60},"livenessProbe":{"periodSeconds":1},"readinessProbe":{}"#,
+    );
+    let flying = go_on(&mut world);
+    world.pass(50);
+    world.succeed(flying[0].clone());
+    let both = [
+        probe(ProbeKind::Liveness, 0),
+        probe(ProbeKind::Readiness, 0),
+    ];
+    assert_eq!(go_on(&mut world), both.concat());
+}
+
 #[test]
 fn a_failed_liveness_probe_restarts_the_container_by_its_own_grace() {
     let mut world = probed(

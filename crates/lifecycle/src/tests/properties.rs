@@ -201,6 +201,25 @@ fn apply(world: &mut World, happening: &Happening) {
     }
 }
 
+/// A pod that asks to be woken at once is on its way somewhere, and does not ask for ever.
+fn comes_to_rest(world: &World) {
+    let mut observed = world.observed.clone();
+    let mut last = world.last.clone();
+    for _ in 0..8 {
+        if last.wake_at.is_none_or(|at| at > world.now) {
+            return;
+        }
+        last = step(&world.pod, &last.memory, &observed, world.now);
+        for action in &last.actions {
+            let since = world.now;
+            let flying = Progress::InFlight { since };
+            observed.actions.insert(action.key.clone(), flying);
+        }
+        observed.actions.retain(|key, _| !last.forget.contains(key));
+    }
+    panic!("wakes itself for ever: {:?}", last.memory);
+}
+
 /// One step, with everything that must hold of any.
 fn checked(world: &mut World) {
     let before = world.memory.clone();
@@ -208,6 +227,7 @@ fn checked(world: &mut World) {
     let twice = step(&world.pod, &world.memory, &world.observed, world.now);
     assert_eq!(once, twice, "the same arguments give the same answer");
     world.step();
+    comes_to_rest(world);
     let again = step(&world.pod, &world.memory, &world.observed, world.now);
     let rushed = again.wake_at == Some(world.now) || world.last.wake_at == Some(world.now);
     if !rushed {

@@ -26,6 +26,12 @@ fn told(world: &World, reason: &str) -> String {
 }
 
 #[test]
+fn a_type_of_event_is_spelt_as_the_api_does() {
+    assert_eq!(EventKind::Normal.as_str(), "Normal");
+    assert_eq!(EventKind::Warning.as_str(), "Warning");
+}
+
+#[test]
 fn of_a_crash_loop() {
     let mut world = World::running(ONE);
     world.exit("a", 0, 1);
@@ -81,6 +87,19 @@ fn of_a_root_and_of_a_guest_that_could_not_be_made() {
             assert_eq!(last_message(&world), "it broke");
         }
     }
+}
+
+#[test]
+fn one_that_is_not_to_be_tried_again_wakes_nobody() {
+    let mut world = World::new(ONE);
+    world.settle_but(|kind| kind == Kind::Mount);
+    world.succeed(key(None, 0, Kind::Mount));
+    world.settle_but(|kind| kind == Kind::Mount);
+    let mount = key(Some("a"), 0, Kind::Mount);
+    world.fail(mount, "CreateContainerConfigError", Retry::Never);
+    world.step();
+    assert_eq!(world.state("a"), "waiting CreateContainerConfigError");
+    assert_eq!(world.last.wake_at, None);
 }
 
 #[test]
