@@ -35,6 +35,7 @@ fn a_container_counts_once_its_post_start_hook_is_done() {
     assert_eq!(world.container("a").started, Some(false));
     // The kubelet starts one after the other: b waits.
     assert_eq!(world.state("b"), "waiting ContainerCreating");
+    assert_eq!(world.remembered("b").run, memory::Run::Waiting);
     world.succeed(hooks[0].clone());
     assert_eq!(go_on(&mut world), []);
     assert_eq!(
@@ -42,6 +43,28 @@ fn a_container_counts_once_its_post_start_hook_is_done() {
         ("running", "running")
     );
     assert_eq!(world.condition("Ready").0, "True");
+}
+
+#[test]
+fn one_that_could_not_begin_held_nobody_up_and_stops_nobody_once_it_can() {
+    let mut world = hooked(&format!(r#"{{"postStart":{EXEC}}}"#));
+    let mounts = |kind| kind == Kind::Mount;
+    world.settle_but(mounts);
+    world.succeed(key(None, 0, Kind::Mount));
+    world.settle_but(mounts);
+    world.fail(
+        key(Some("a"), 0, Kind::Mount),
+        "CreateContainerError",
+        Retry::Backoff,
+    );
+    let b = [key(Some("b"), 0, Kind::Mount)];
+    assert_eq!(world.settle_but(mounts), b);
+    world.pass(10);
+    let both = [key(Some("a"), 1, Kind::Mount), b[0].clone()];
+    assert_eq!(world.settle_but(mounts), both);
+    world.succeed(b[0].clone());
+    world.settle_but(mounts);
+    assert_eq!(world.state("b"), "running");
 }
 
 #[test]
@@ -119,6 +142,15 @@ fn a_hook_that_was_lost_with_an_agent_is_not_run_again() {
     world.observed.actions.remove(&hooks[0]);
     assert_eq!(go_on(&mut world), []);
     assert_eq!(world.state("a"), "running");
+}
+
+#[test]
+fn a_grace_without_an_end_wakes_nobody() {
+    let mut world = hooked(&format!(r#"{{"preStop":{EXEC}}}"#));
+    go_on(&mut world);
+    delete(&mut world, i64::MAX);
+    assert_eq!(go_on(&mut world), [key(Some("a"), 0, PRE_STOP)]);
+    assert_eq!(world.last.wake_at, None);
 }
 
 #[test]

@@ -114,6 +114,33 @@ fn the_node_gives_the_guest_gets_and_the_status_says_what_is_so() {
 }
 
 #[test]
+fn a_pod_that_begins_is_not_being_resized() {
+    let mut world = World::new(&spec(SMALL, ""));
+    for held in [Kind::Address, Kind::Pull, Kind::Mount, Kind::Start] {
+        world.settle_but(|kind| kind == held);
+        assert_eq!(world.resize("PodResizeInProgress"), None, "{held:?}");
+    }
+    world.settle();
+    assert!(!world.told().contains(&"ResizeCompleted"));
+}
+
+#[test]
+fn one_that_an_agent_before_this_one_asked_for_is_asked_for_again_under_its_key() {
+    let mut world = world(SMALL, "");
+    world.ask(LARGE);
+    world.grant();
+    let asked = world.step();
+    assert_eq!(asked[0].key, resize_key(0));
+    world.observed.actions.remove(&resize_key(0));
+    assert_eq!(world.step(), asked);
+    // Another is none of that agent's.
+    world.observed.actions.remove(&resize_key(0));
+    world.ask(&LARGE.replace("128Mi", "96Mi"));
+    world.grant();
+    assert_eq!(world.step()[0].key, resize_key(1));
+}
+
+#[test]
 fn requests_alone_are_the_nodes_affair() {
     let mut world = world(SMALL, "");
     world.ask(&SMALL.replace("100m", "300m"));
@@ -140,11 +167,15 @@ fn what_the_node_does_not_give_is_pending_and_told_once() {
     assert_eq!(pending.reason.as_deref(), Some("Deferred"));
     assert_eq!(pending.message.as_deref(), Some("no room"));
     assert_eq!(pending.observed_generation, Some(4));
+    let since = |pending: PodCondition| pending.last_transition_time.unwrap().0;
+    assert_eq!(since(pending), at(1_000));
     // Another message is no other event.
+    world.pass(7);
     world.defer("still no room");
     world.settle();
     let pending = world.resize("PodResizePending").unwrap();
     assert_eq!(pending.message.as_deref(), Some("still no room"));
+    assert_eq!(since(pending), at(1_000));
     world.observed.sizing = Some(Sizing::Infeasible {
         message: "never".to_owned(),
         generation: Some(4),
@@ -152,6 +183,7 @@ fn what_the_node_does_not_give_is_pending_and_told_once() {
     world.settle();
     let pending = world.resize("PodResizePending").unwrap();
     assert_eq!(pending.reason.as_deref(), Some("Infeasible"));
+    assert_eq!(since(pending), at(1_007));
     let told = world.told();
     assert_eq!(
         told[told.len() - 2..],

@@ -668,6 +668,49 @@ fn an_undoing_that_fails_is_asked_for_again() {
 }
 
 #[test]
+fn folders_and_addresses_that_are_not_unmade_are_asked_for_again() {
+    for kind in [Kind::Unmount, Kind::Release] {
+        let mut world = World::new(ONE);
+        world.settle();
+        world.exit("a", 0, 0);
+        world.settle_but(|held| held == kind);
+        world.succeed(key(Some("a"), 0, Kind::Unmount));
+        world.settle_but(|held| held == kind);
+        let undo = key(None, 0, kind);
+        world.fail(undo.clone(), "Busy", Retry::Backoff);
+        assert!(world.step().is_empty());
+        assert_eq!(world.events.last().unwrap().message, "Busy: it broke");
+        let told = world.events.len();
+        assert_eq!(world.last.wake_at, Some(at(1_010)));
+        world.pass(9);
+        assert!(world.step().is_empty());
+        world.pass(1);
+        assert_eq!(kinds(&world.step()), [kind]);
+        world.succeed(undo);
+        world.settle();
+        assert!(world.last.released);
+        assert_eq!(world.events.len(), told);
+    }
+}
+
+#[test]
+fn a_pod_that_was_deleted_before_the_node_judged_it_is_not_judged() {
+    let mut world = World::new(ONE);
+    world.observed.verdict = None;
+    world.pod.metadata.deletion_timestamp = Some(Time(world.now));
+    assert!(world.step().is_empty());
+    assert!(world.last.released);
+    let before = world.memory.clone();
+    world.observed.verdict = Some(Verdict::Refused {
+        reason: "OutOfcpu".to_owned(),
+        message: "no room".to_owned(),
+    });
+    world.step();
+    assert_eq!(world.memory, before);
+    assert_eq!(world.events, []);
+}
+
+#[test]
 fn a_stop_without_an_exit_converges() {
     let mut world = one("Always");
     world.settle();

@@ -145,6 +145,20 @@ fn init_containers_are_done_once_a_main_one_had_its_turn() {
     assert!(!seeded("Always", status).memory.initialized);
     assert!(initialized(vec![container("b", 0, running(), json!({}))]));
     assert!(initialized(vec![container("b", 0, over(1), json!({}))]));
+    // Whatever is known of them.
+    for (main, is) in [
+        (container("b", 0, running(), json!({})), true),
+        (container("b", 0, over(1), json!({})), true),
+        (container("b", 0, json!({}), json!({})), false),
+    ] {
+        let mut status = statuses(vec![main]);
+        status["initContainerStatuses"] = json!([]);
+        assert_eq!(
+            seeded("Always", status.clone()).memory.initialized,
+            is,
+            "{status}"
+        );
+    }
     let unknown = container("nobody", 0, running(), json!({}));
     let world = seeded("Always", statuses(vec![unknown]));
     assert!(world.memory.containers.get("nobody").is_none());
