@@ -101,6 +101,15 @@ fn without_a_grace_no_sidecar_waits_for_its_turn() {
 }
 
 #[test]
+fn a_grace_that_is_taken_away_leaves_not_even_the_least() {
+    let mut world = World::running(ONE);
+    delete(&mut world, 30);
+    assert_eq!(stops(&world.step()), [(30, Cause::Deletion)]);
+    world.observed.verdict = Some(evicted(0));
+    assert_eq!(stops(&world.step()), [(0, Cause::Deletion)]);
+}
+
+#[test]
 fn a_sidecar_goes_at_the_end_of_the_grace_if_not_before() {
     let mut world = World::running(WITH_SIDECAR);
     world.observed.gone = true;

@@ -75,6 +75,7 @@ fn the_nodes_labels_decide() {
         (expression("cores", "Gt", r#""7""#), true),
         (expression("cores", "Gt", r#""8""#), false),
         (expression("cores", "Lt", r#""9""#), true),
+        (expression("cores", "Lt", r#""8""#), false),
         (expression("disk", "Lt", r#""9""#), false),
         (expression("disk", "Like", r#""ssd""#), false),
         (required(""), false),
