@@ -711,6 +711,17 @@ fn a_pod_that_was_deleted_before_the_node_judged_it_is_not_judged() {
 }
 
 #[test]
+fn a_stop_is_asked_for_once_the_answer_to_another_was_dropped() {
+    let mut world = World::new(ONE);
+    world.settle();
+    world.succeed(key(Some("a"), 0, Kind::Stop));
+    world.observed.gone = true;
+    assert!(world.step().is_empty());
+    assert_eq!(world.last.wake_at, Some(world.now));
+    assert_eq!(kinds(&world.step()), [Kind::Stop]);
+}
+
+#[test]
 fn a_stop_without_an_exit_converges() {
     let mut world = one("Always");
     world.settle();

@@ -164,6 +164,28 @@ fn init_containers_are_done_once_a_main_one_had_its_turn() {
     assert!(world.memory.containers.get("nobody").is_none());
 }
 
+/// What came after it has run, so it has too, whatever its status said.
+#[test]
+fn an_init_container_whose_end_was_never_told_has_failed() {
+    let mut world = World::new(
+        r#"{"initContainers":[{"name":"s","image":"i:1","restartPolicy":"Always"},
+            {"name":"i","image":"i:1"},{"name":"j","image":"i:1"}],
+            "containers":[{"name":"a","image":"i:1"}]}"#,
+    );
+    let waits = json!({"waiting": {"reason": "PodInitializing"}});
+    let inits = [
+        container("s", 0, waits, json!({})),
+        container("i", 0, running(), json!({})),
+    ];
+    let status = json!({"phase": "Pending", "initContainerStatuses": inits});
+    world.pod.status = Some(serde_json::from_value(status).unwrap());
+    world.observed.gone = true;
+    world.settle();
+    assert!(world.last.released);
+    assert_eq!(world.state("s"), "terminated 137 ContainerStatusUnknown");
+    assert_eq!(world.state("j"), "waiting PodInitializing");
+}
+
 #[test]
 fn a_pod_that_was_over_stays_as_it_is() {
     for phase in ["Succeeded", "Failed"] {

@@ -187,6 +187,30 @@ fn a_readiness_gate_is_closed_until_others_open_it() {
     assert_eq!(world.condition("Ready").0, "True");
 }
 
+/// Whether a pod says that it was initialized while its sidecar has one run and waits for the next.
+#[test]
+fn a_sidecar_that_ends_before_a_main_one_begins_leaves_the_pod_uninitialized() {
+    let says = |main: &str| {
+        let mut world = World::new(&format!(
+            r#"{{"initContainers":[{{"name":"s","image":"i:1","restartPolicy":"Always"}}],
+                "containers":[{{"name":"a","image":"j:1"{main}}}]}}"#
+        ));
+        let held = |kind| kind == Kind::Pull;
+        world.settle_but(held);
+        assert_eq!(world.condition("Initialized").0, "False", "nothing was");
+        world.succeed(key(Some("s"), 0, Kind::Pull));
+        world.settle_but(held);
+        assert_eq!(world.condition("Initialized").0, "True");
+        world.exit("s", 0, 1);
+        world.settle_but(held);
+        world.condition("Initialized").0
+    };
+    assert_eq!(says(""), "False");
+    let restarts = r#","restartPolicy":"Never","restartPolicyRules":[
+        {"action":"RestartAllContainers","exitCodes":{"operator":"In","values":[42]}}]"#;
+    assert_eq!(says(restarts), "True");
+}
+
 #[test]
 fn what_a_pod_that_is_over_can_not_account_for_has_failed() {
     let states = |begin: &dyn Fn(&mut World)| {

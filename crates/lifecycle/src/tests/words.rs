@@ -103,6 +103,29 @@ fn one_that_is_not_to_be_tried_again_wakes_nobody() {
 }
 
 #[test]
+fn of_each_way_to_end() {
+    for (kind, code, reason) in [
+        (ExitKind::Exited, 0, "Completed"),
+        (ExitKind::Exited, 1, "Error"),
+        (ExitKind::Trapped, 134, "Error"),
+        (ExitKind::OomKilled, 137, "OOMKilled"),
+        (ExitKind::Lost, 137, "ContainerStatusUnknown"),
+    ] {
+        let exit = Exit {
+            code,
+            kind,
+            message: "it said".to_owned(),
+            started_at: at(1),
+            finished_at: at(2),
+        };
+        let ended = memory::Ended::of(&exit, String::new());
+        let shown = (ended.exit_code, ended.reason.as_str(), &*ended.message);
+        assert_eq!(shown, (code, reason, "it said"));
+        assert_eq!((ended.started_at, ended.finished_at), (Some(at(1)), at(2)));
+    }
+}
+
+#[test]
 fn of_a_run_that_is_gone() {
     let mut world = World::running(ONE);
     world.observed.actions.clear();

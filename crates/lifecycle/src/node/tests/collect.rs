@@ -94,6 +94,16 @@ fn from_the_upper_threshold_on_the_longest_unused_go_down_to_the_lower() {
 }
 
 #[test]
+fn what_is_just_enough_is_enough() {
+    let mut store = Store::new();
+    let one = [image("one", 50, false)];
+    store.listed(0, 500, &one);
+    let step = store.listed(5, 150, &one);
+    assert_eq!(removed(&step), ["one"]);
+    assert!(step.events.is_empty());
+}
+
+#[test]
 fn what_came_just_now_stays() {
     let mut store = Store::new();
     store.listed(0, 500, &[]);

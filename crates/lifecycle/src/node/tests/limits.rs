@@ -95,6 +95,10 @@ fn a_pod_is_measured_for_either_limit() {
     assert_eq!(said(container, [1024, 0, 0, 0], true), None);
     let pod = "Pod ephemeral local storage usage exceeds the total limit of containers 1Mi. ";
     assert_eq!(said(container, [1025, 0, 0, 0], true).as_deref(), Some(pod));
+    // One limit is told as it was written.
+    let written = container.replace("1Mi", "1024k");
+    let pod = pod.replace("1Mi", "1024k");
+    assert_eq!(said(&written, [1001, 0, 0, 0], true), Some(pod));
     assert_eq!(said(volume, [9999, 0, 512, 0], true), None);
     assert!(said(volume, [0, 0, 513, 0], true).is_some());
 }

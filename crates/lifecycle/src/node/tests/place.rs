@@ -253,6 +253,8 @@ fn a_port_of_the_node_is_one_pods() {
     ] {
         assert_eq!(together(plain, other), both, "{other}");
     }
+    let none = r#"{"containerPort":80,"hostPort":0}"#;
+    assert!(together(none, none));
     let (one, other) = (
         r#"{"containerPort":80,"hostPort":8080,"hostIP":"127.0.0.1"}"#,
         r#"{"containerPort":80,"hostPort":8080,"hostIP":"127.0.0.2"}"#,

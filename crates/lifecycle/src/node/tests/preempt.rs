@@ -59,6 +59,7 @@ fn a_critical_pod_waits_until_there_is_room_and_so_do_those_after_it() {
         Verdict::Admitted,
         "nor after a restart"
     );
+    assert_eq!(restarted.memory.sentences.len(), 0);
     Arc::make_mut(&mut all.pods[0]).terminal = true;
     let last = step(&all, Timestamp::UNIX_EPOCH);
     assert_eq!(last.verdicts["critical"], Verdict::Admitted);

@@ -340,6 +340,7 @@ fn for_a_disk_what_nobody_uses_goes_before_a_pod_does() {
     // Both were seen just now: nothing may go but what is left of containers.
     let step = node.measured(2, &full);
     assert!(step.calls.is_empty(), "it was asked for: {:?}", step.calls);
+    assert!(going(&step).is_empty(), "it is not done");
     node.collected(3);
     node.measured(4, &full);
     let Verdict::Evicted { message, .. } = &node.0.memory.sentences["b"] else {
@@ -358,6 +359,59 @@ fn for_a_disk_what_nobody_uses_goes_before_a_pod_does() {
     node.collected(201);
     let step = node.measured(202, &[(Signal::NodeFsAvailable, 100)]);
     assert!(going(&step).is_empty(), "that was enough");
+}
+
+#[test]
+fn where_images_are_apart_that_goes_which_is_on_the_disk_that_is_short() {
+    let containers = vec![Call::CollectContainers];
+    let images = vec![Call::RemoveImages(vec!["free".to_owned()])];
+    for (signal, calls) in [
+        (Signal::NodeFsAvailable, containers),
+        (Signal::ImageFsAvailable, images),
+    ] {
+        let threshold = Threshold::hard(signal, Amount::Quantity(100));
+        let mut node = Node::new(vec![threshold], vec![(asks("a", "", 0), disk_of(10))]);
+        let usage = Arc::make_mut(node.0.usage.as_mut().unwrap());
+        usage.images_apart = true;
+        usage.images = Some(vec![image("free", false)]);
+        node.measured(0, &[(signal, 500)]);
+        let first = node.measured(200, &[(signal, 99)]);
+        assert_eq!(first.calls, calls);
+        assert!(going(&first).is_empty());
+        node.collected(201);
+        assert_eq!(going(&node.measured(202, &[(signal, 99)])), [("a", 1)]);
+    }
+}
+
+#[test]
+fn a_disk_of_images_apart_is_nobodys() {
+    let first = |apart: bool| {
+        let pods = vec![
+            (asks("idle", "", 0), disk_of(0)),
+            (asks("fills", "", 5), disk_of(20)),
+        ];
+        let threshold = Threshold::hard(Signal::ImageFsAvailable, Amount::Quantity(100));
+        let mut node = Node::new(vec![threshold], pods);
+        let usage = Arc::make_mut(node.0.usage.as_mut().unwrap());
+        usage.images_apart = apart;
+        usage.images = Some(Vec::new());
+        let full = [(Signal::ImageFsAvailable, 99)];
+        node.measured(0, &full);
+        node.collected(1);
+        going(&node.measured(2, &full))[0].0.to_owned()
+    };
+    assert_eq!(first(false), "fills");
+    assert_eq!(first(true), "idle", "by priority alone");
+}
+
+#[test]
+fn who_uses_just_what_was_requested_uses_no_more() {
+    let pods = vec![
+        (asks("within", "200", 0), uses(200)),
+        (asks("above", "100", 5), uses(150)),
+    ];
+    let mut node = Node::new(vec![hard()], pods);
+    assert_eq!(going(&node.memory(0, 50)), [("above", 1)]);
 }
 
 #[test]

@@ -110,6 +110,20 @@ fn a_higher_priority_comes_first_and_a_pod_that_runs_before_a_new_one() {
 }
 
 #[test]
+fn of_the_same_priority_the_better_quality_of_service_comes_first() {
+    // With limits as the requests are.
+    let both = |cpu: u64| {
+        let all = format!(r#""cpu":"{cpu}m","memory":"1Mi""#);
+        format!(r#"{all}}},"limits":{{{all}"#)
+    };
+    let all = sizings(vec![
+        asks("burstable", 1, (100, 500), ""),
+        requests("guaranteed", 2, (&both(100), &both(500)), ""),
+    ]);
+    assert!(is_granted(&all["guaranteed"]) && !is_granted(&all["burstable"]));
+}
+
+#[test]
 fn while_a_grant_is_under_way_either_counts_and_nothing_else_is_given() {
     let of = |cpu: u64| {
         object(&format!(
@@ -182,15 +196,21 @@ fn a_critical_pod_that_grows_has_room_made_and_nobody_takes_it_meanwhile() {
 
 #[test]
 fn who_gives_something_back_waits_for_nobodys_room() {
-    for (has, wants) in [
+    let grows = [
         (r#""cpu":"100m""#, r#""cpu":"500m""#),
         (r#""memory":"100Mi""#, r#""memory":"700Mi""#),
-    ] {
+    ];
+    let less = [
+        r#""cpu":"399m","memory":"499Mi""#,
+        r#""cpu":"399m","memory":"500Mi""#,
+        r#""cpu":"400m","memory":"499Mi""#,
+    ];
+    for ((has, wants), less) in grows
+        .into_iter()
+        .flat_map(|one| less.map(|less| (one, less)))
+    {
         let critical = requests("critical", 2, (has, wants), r#""priority":2000000000,"#);
-        let shrinks = (
-            r#""cpu":"400m","memory":"500Mi""#,
-            r#""cpu":"399m","memory":"499Mi""#,
-        );
+        let shrinks = (r#""cpu":"400m","memory":"500Mi""#, less);
         let victim = requests("victim", 1, (r#""cpu":"300m","memory":"424Mi""#, ""), "");
         let all = sizings(vec![
             critical,
