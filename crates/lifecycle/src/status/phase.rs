@@ -30,7 +30,6 @@ struct Count {
     running: usize,
     waiting: usize,
     stopped: usize,
-    stopped_for_good: usize,
     succeeded: usize,
 }
 
@@ -66,7 +65,6 @@ impl Count {
             (State::Waiting { .. }, None) => self.waiting += 1,
             (state, code) => {
                 self.stopped += 1;
-                self.stopped_for_good += usize::from(!shown.restarts);
                 let done = matches!(state, State::Terminated { .. }) && code == Some(0);
                 self.succeeded += usize::from(done);
             }
@@ -93,9 +91,7 @@ fn by_states(shown: &[Shown<'_>], over: bool) -> Phase {
         Phase::Pending
     } else if over {
         ended
-    } else if count.stopped != count.stopped_for_good {
-        Phase::Running
     } else {
-        ended
+        Phase::Running
     }
 }

@@ -78,6 +78,22 @@ fn another_code_is_of_no_rule() {
 }
 
 #[test]
+fn an_init_container_that_fails_anew_fails_the_pod_whatever_the_others_had_done() {
+    let mut world = World::running(
+        r#"{"restartPolicy":"Never","initContainers":[{"name":"i","image":"i"}],
+            "containers":[{"name":"a","image":"a","restartPolicy":"Never","restartPolicyRules":[
+                {"action":"RestartAllContainers","exitCodes":{"operator":"In","values":[0]}}]}]}"#,
+    );
+    world.exit("a", 0, 0);
+    world.settle();
+    assert_eq!(world.state("i"), "running");
+    world.exit("i", 1, 1);
+    world.settle();
+    assert_eq!(world.state("a"), "terminated 0 Completed");
+    assert_eq!(world.phase(), "Failed");
+}
+
+#[test]
 fn a_pod_that_ends_meanwhile_ends() {
     let mut world = World::running(POD);
     world.exit("a", 0, 42);

@@ -68,6 +68,12 @@ fn each_limit_has_its_words() {
 }
 
 #[test]
+fn a_container_whose_limit_is_nothing_has_none() {
+    let none = SPEC.replacen("1Mi", "0", 1);
+    assert_eq!(said(&none, [1000, 0, 0, 0], true), None);
+}
+
+#[test]
 fn nobody_goes_for_what_nobody_looked_at_nor_a_critical_pod() {
     assert_eq!(said(SPEC, [9999, 0, 0, 0], false), None);
     let critical = SPEC.replace(r#"{"spec":{"#, r#"{"spec":{"priority":2000000000,"#);

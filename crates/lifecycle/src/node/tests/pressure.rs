@@ -384,6 +384,45 @@ fn where_images_are_apart_that_goes_which_is_on_the_disk_that_is_short() {
 }
 
 #[test]
+fn nobody_goes_before_what_was_to_be_collected_is_and_was_measured() {
+    let threshold = Threshold::hard(Signal::NodeFsAvailable, Amount::Quantity(100));
+    let full = [(Signal::NodeFsAvailable, 99)];
+    let asked = || {
+        let mut node = Node::new(
+            vec![threshold.clone()],
+            vec![(asks("a", "", 0), disk_of(10))],
+        );
+        Arc::make_mut(node.0.usage.as_mut().unwrap()).images = Some(Vec::new());
+        // Of an earlier time.
+        node.collected(5);
+        assert_eq!(node.measured(10, &full).calls, [Call::CollectContainers]);
+        node
+    };
+    let mut node = asked();
+    assert!(going(&node.measured(20, &full)).is_empty());
+    node.collected(25);
+    assert!(going(&node.step(26)).is_empty(), "measured before");
+    assert_eq!(going(&node.measured(30, &full)), [("a", 1)]);
+    // What takes too long is not waited for.
+    let mut node = asked();
+    assert!(going(&node.measured(129, &full)).is_empty());
+    assert_eq!(going(&node.measured(130, &full)), [("a", 1)]);
+}
+
+#[test]
+fn memory_comes_before_all_else() {
+    let of_disk = Threshold::hard(Signal::NodeFsAvailable, Amount::Quantity(100));
+    let mut node = Node::new(vec![of_disk, hard()], vec![(asks("a", "", 0), uses(200))]);
+    let full = [(Signal::NodeFsAvailable, 99), (Signal::MemoryAvailable, 99)];
+    let step = node.measured(0, &full);
+    assert!(step.calls.is_empty(), "{:?}", step.calls);
+    let Verdict::Evicted { message, .. } = &step.verdicts["a"] else {
+        panic!("{:?}", step.verdicts);
+    };
+    assert!(message.contains("low on resource: memory"), "{message}");
+}
+
+#[test]
 fn a_disk_of_images_apart_is_nobodys() {
     let first = |apart: bool| {
         let pods = vec![
