@@ -293,4 +293,18 @@ mod tests {
             Cow::Borrowed(_)
         ));
     }
+
+    #[test]
+    fn claims_are_no_amounts_and_stay() {
+        let claims = r#"{"claims":[{"name":"c"}]"#;
+        let given = Allocation::of(&pod(r#"{"requests":{"cpu":"1"}}"#, "{}"));
+        let more = format!(r#"{claims},"limits":{{"cpu":"1"}}}}"#);
+        let shown = given
+            .apply(&pod(&format!("{claims}}}"), &more))
+            .into_owned();
+        let all = spec::mains(&shown).map(|main| main.spec.resources.clone().unwrap());
+        let [one, other] = all.collect::<Vec<_>>().try_into().unwrap();
+        assert!(one.claims.is_some() && one.requests.is_some());
+        assert!(other.claims.is_some() && other.limits.is_none());
+    }
 }

@@ -161,6 +161,8 @@ fn a_guest_that_began_after_its_end_was_asked_for_has_no_post_start_hook() {
     delete(&mut world, 20);
     world.step();
     world.succeed(starts[0].clone());
+    assert_eq!(world.step(), []);
+    assert_eq!(world.state("a"), "running");
     assert_eq!(go_on(&mut world), []);
     assert!(world.last.released);
 }

@@ -122,6 +122,17 @@ fn a_startup_probe_holds_the_others_back_and_is_over_with_its_success() {
     assert!(!world.container("a").ready);
 }
 
+#[test]
+fn a_period_of_nothing_is_the_default() {
+    for period in ["0", "10"] {
+        let mut world = probed(&format!(r#""livenessProbe":{{"periodSeconds":{period}}}"#));
+        let flying = go_on(&mut world);
+        world.succeed(flying[0].clone());
+        go_on(&mut world);
+        assert_eq!(world.last.wake_at, Some(at(1_010)));
+    }
+}
+
 /// Only what an agent adopts is spread over its period.
 #[test]
 fn what_a_long_startup_held_back_is_probed_at_once() {

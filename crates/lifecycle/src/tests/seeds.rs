@@ -135,6 +135,14 @@ fn one_that_waits_has_its_end_in_the_last_state() {
     let known = world.remembered("a");
     assert_eq!((known.attempt, known.next_count), (0, 0));
     assert_eq!(known.ended, None);
+    // Or with as many restarts as it had, if how the last run ended is not told.
+    let waits = json!({"waiting": {"reason": "ContainerCreating"}});
+    let world = seeded(
+        "Always",
+        statuses(vec![container("a", 2, waits, json!({}))]),
+    );
+    let known = world.remembered("a");
+    assert_eq!((known.attempt, known.next_count), (2, 2));
 }
 
 #[test]
