@@ -11,7 +11,7 @@ use crate::{process, setup};
 /// Of the mutants that compile so many in a hundred may survive, and no more.
 const MAY_SURVIVE: usize = 5;
 
-/// How many cases a property tries, which is 256 otherwise. With all of them a mutant's tests take ten
+/// How many cases a property tries, which is 256 otherwise. With all of them a mutant's tests take four
 /// times as long, and what fewer don't notice is a survivor too many, never one too few. None is
 /// shrunk: nobody reads it.
 const CASES: &str = "64";
