@@ -110,6 +110,22 @@ fn a_grace_that_is_taken_away_leaves_not_even_the_least() {
 }
 
 #[test]
+fn a_sidecar_that_is_being_started_again_waits_for_its_turn_too() {
+    let mut world = World::running(WITH_SIDECAR);
+    world.exit("s", 0, 1);
+    let starts = |kind| kind == Kind::Start;
+    assert_eq!(world.settle_but(starts), [key(Some("s"), 1, Kind::Start)]);
+    delete(&mut world, 30);
+    let asked = world.step();
+    assert_eq!(stops(&asked), [(30, Cause::Deletion)]);
+    let stop = asked.iter().find(|one| one.key.kind == Kind::Stop).unwrap();
+    assert_eq!(stop.key.container.as_deref(), Some("a"));
+    world.exit("a", 0, 143);
+    world.succeed(stop.key.clone());
+    assert_eq!(stops(&world.step()), [(30, Cause::Deletion)]);
+}
+
+#[test]
 fn a_sidecar_goes_at_the_end_of_the_grace_if_not_before() {
     let mut world = World::running(WITH_SIDECAR);
     world.observed.gone = true;

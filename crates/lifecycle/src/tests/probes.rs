@@ -351,14 +351,16 @@ fn what_only_counts_needs_no_checkpoint() {
 
 #[test]
 fn what_comes_after_a_sidecar_waits_until_it_has_started() {
-    let mut world = World::new(
-        r#"{"initContainers":[{"name":"s","image":"i:1","restartPolicy":"Always","startupProbe":{}}],
-            "containers":[{"name":"a","image":"i:1"}]}"#,
-    );
-    let flying = go_on(&mut world);
-    assert_eq!(flying, [key(Some("s"), 0, Kind::Probe(ProbeKind::Startup))]);
-    assert_eq!(world.state("a"), "waiting PodInitializing");
-    world.succeed(flying[0].clone());
-    go_on(&mut world);
-    assert_eq!(world.state("a"), "running");
+    for (next, name) in [("", "a"), (r#",{"name":"i","image":"i:1"}"#, "i")] {
+        let mut world = World::new(&format!(
+            r#"{{"initContainers":[{{"name":"s","image":"i:1","restartPolicy":"Always","startupProbe":{{}}}}{next}],
+                "containers":[{{"name":"a","image":"i:1"}}]}}"#
+        ));
+        let flying = go_on(&mut world);
+        assert_eq!(flying, [key(Some("s"), 0, Kind::Probe(ProbeKind::Startup))]);
+        assert_eq!(world.state(name), "waiting PodInitializing");
+        world.succeed(flying[0].clone());
+        go_on(&mut world);
+        assert_eq!(world.state(name), "running");
+    }
 }

@@ -606,6 +606,35 @@ fn root_is_refused_as_the_kubelet_does() {
 }
 
 #[test]
+fn root_is_refused_to_who_asked_for_no_root_and_nobody_else() {
+    let runs = |shared: &str, own: &str| {
+        let mut world = World::new(&format!(
+            r#"{{"containers":[{{"name":"a","image":"i:1","securityContext":{own}}}],
+                "securityContext":{shared}}}"#
+        ));
+        world.settle();
+        world.state("a") == "running"
+    };
+    for (shared, own, is) in [
+        (r#"{"runAsNonRoot":true}"#, r#"{"runAsUser":0}"#, false),
+        (
+            r#"{"runAsNonRoot":true,"runAsUser":0}"#,
+            r#"{"runAsUser":1}"#,
+            true,
+        ),
+        (
+            r#"{"runAsNonRoot":true,"runAsUser":0}"#,
+            r#"{"runAsNonRoot":false}"#,
+            true,
+        ),
+        (r#"{"runAsNonRoot":true}"#, "{}", true),
+        (r#"{"runAsUser":0}"#, "{}", true),
+    ] {
+        assert_eq!(runs(shared, own), is, "{shared} {own}");
+    }
+}
+
+#[test]
 fn a_changed_image_restarts_that_container_whatever_the_policy() {
     let mut world = World::new(ONE);
     world.settle();

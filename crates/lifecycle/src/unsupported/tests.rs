@@ -199,6 +199,22 @@ fn each_field_is_named() {
 }
 
 #[test]
+fn a_probe_names_a_port_of_its_container_or_a_number() {
+    for (port, is) in [
+        (r#""web""#, true),
+        (r#""8081""#, true),
+        ("8081", true),
+        (r#""admin""#, false),
+        (r#""65536""#, false),
+    ] {
+        let pod = of_container(&format!(
+            r#""ports":[{{"name":"web","containerPort":8080}}],"livenessProbe":{{"httpGet":{{"port":{port}}}}}"#
+        ));
+        assert_eq!(unsupported(&pod).is_empty(), is, "{port}");
+    }
+}
+
+#[test]
 fn what_is_harmless_is_accepted() {
     let restricted = r#"{
         "securityContext":{"runAsNonRoot":true,"runAsUser":1000,"fsGroup":2000,
