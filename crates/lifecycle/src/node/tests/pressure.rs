@@ -423,6 +423,32 @@ fn memory_comes_before_all_else() {
 }
 
 #[test]
+fn a_pod_that_requests_memory_as_a_whole_is_named_where_memory_is_short() {
+    let json = r#"{"metadata":{"name":"a"},"spec":{"resources":{"requests":{"memory":"100"}},
+        "containers":[{"name":"c"}]}}"#;
+    let said = |signal| {
+        let own = PodUsage {
+            looked: true,
+            ..uses(200)
+        };
+        let threshold = Threshold::hard(signal, Amount::Quantity(100));
+        let mut node = Node::new(vec![threshold], vec![(admitted(with("a", 1, json)), own)]);
+        Arc::make_mut(node.0.usage.as_mut().unwrap()).images = Some(Vec::new());
+        node.measured(0, &[(signal, 99)]);
+        node.collected(1);
+        node.measured(2, &[(signal, 99)]);
+        match &node.0.memory.sentences["a"] {
+            Verdict::Evicted { message, .. } => message.contains(
+                "Pod a was using 200, request is 100, has larger consumption of memory. ",
+            ),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(said(Signal::MemoryAvailable));
+    assert!(!said(Signal::NodeFsAvailable));
+}
+
+#[test]
 fn a_disk_of_images_apart_is_nobodys() {
     let first = |apart: bool| {
         let pods = vec![
