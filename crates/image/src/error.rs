@@ -229,6 +229,21 @@ impl Error {
         }
     }
 
+    /// Whether the same request can succeed later with nothing changed here. The kubelet tries again either way, after
+    /// a backoff; this tells a person or `coracle run` whether waiting is worth it.
+    pub fn retryable(&self) -> bool {
+        match self {
+            Error::Unavailable { .. } | Error::Throttled { .. } | Error::Interrupted(_) => true,
+            Error::Io { source, .. } => !matches!(
+                source.kind(),
+                io::ErrorKind::PermissionDenied
+                    | io::ErrorKind::NotFound
+                    | io::ErrorKind::ReadOnlyFilesystem
+            ),
+            _ => false,
+        }
+    }
+
     /// Whether the disk, or a quota on it, is full.
     pub fn is_disk_full(&self) -> bool {
         matches!(self, Error::Io { source, .. }

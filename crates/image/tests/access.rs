@@ -303,7 +303,10 @@ async fn a_private_authority_is_trusted_where_it_is_named() {
 
     let error = pull(&registry, &options()).await.unwrap_err();
     let text = error.to_string();
-    assert!(matches!(error, Error::Untrusted { .. }), "{text}");
+    assert!(
+        matches!(error, Error::Untrusted { .. }) && !error.retryable(),
+        "{text}"
+    );
     assert!(
         text.contains("unknown authority") && text.contains("ca.crt"),
         "{text}"

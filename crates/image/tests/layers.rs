@@ -556,7 +556,7 @@ fn a_full_disk_at_every_write() {
         std::fs::remove_file(&ballast).unwrap();
         match result {
             Err(error) => {
-                assert!(error.is_disk_full(), "{error}");
+                assert!(error.is_disk_full() && error.retryable(), "{error}");
                 assert!(error.to_string().contains("/store/"), "{error}");
                 failures += 1;
             }
