@@ -87,13 +87,14 @@ pub(crate) fn ask(
         Some(stop) if !stop.pre_stop.is_over() => stop.until = stop.until.min(wanted),
         Some(_) if !turn => return,
         Some(stop) => {
-            let shorter = match fact {
+            let told = match fact {
                 // Graces are whole seconds: what is no shorter in these is not asked for again.
                 Some(Progress::InFlight { .. }) => {
-                    after(plan.now, i64::from(until(plan.now, wanted))) < stop.until
+                    after(plan.now, i64::from(until(plan.now, wanted)))
                 }
-                _ => wanted < stop.until,
+                _ => wanted,
             };
+            let shorter = told < stop.until;
             let due = match (fact, stop.retry_at, stop.answered) {
                 (_, _, Some(_)) => false,
                 (None, None, None) => true,
