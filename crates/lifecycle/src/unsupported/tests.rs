@@ -199,6 +199,36 @@ fn each_field_is_named() {
 }
 
 #[test]
+fn the_numbers_of_a_probe_are_those_that_the_api_server_takes() {
+    for (probe, is) in [
+        (r#"livenessProbe":{"initialDelaySeconds":0"#, true),
+        (
+            r#"livenessProbe":{"timeoutSeconds":0,"periodSeconds":0"#,
+            true,
+        ),
+        (
+            r#"livenessProbe":{"successThreshold":0,"failureThreshold":0"#,
+            true,
+        ),
+        (r#"livenessProbe":{"initialDelaySeconds":-1"#, false),
+        (r#"livenessProbe":{"timeoutSeconds":-1"#, false),
+        (r#"livenessProbe":{"periodSeconds":-1"#, false),
+        (r#"livenessProbe":{"failureThreshold":-1"#, false),
+        (r#"livenessProbe":{"successThreshold":1"#, true),
+        (r#"livenessProbe":{"successThreshold":2"#, false),
+        (r#"readinessProbe":{"successThreshold":2"#, true),
+        (r#"livenessProbe":{"terminationGracePeriodSeconds":1"#, true),
+        (
+            r#"livenessProbe":{"terminationGracePeriodSeconds":0"#,
+            false,
+        ),
+    ] {
+        let pod = of_container(&format!(r#""{probe},"tcpSocket":{{"port":1}}}}"#));
+        assert_eq!(unsupported(&pod).is_empty(), is, "{probe}");
+    }
+}
+
+#[test]
 fn a_probe_names_a_port_of_its_container_or_a_number() {
     for (port, is) in [
         (r#""web""#, true),
