@@ -52,7 +52,7 @@ pub(crate) fn absorb(
         absorb_end(plan, member, memory, ending);
     }
     if matches!(memory.run, Run::Running { .. }) {
-        hook::post_start(plan, member, memory, ending);
+        hook::absorb(plan, member, memory);
         probe::absorb(plan, member, memory);
     }
 }

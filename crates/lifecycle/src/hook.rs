@@ -18,25 +18,11 @@ pub(crate) fn has(member: &Member<'_>, hook: Hook) -> bool {
     hook.handler(member.spec).is_some()
 }
 
-/// Brings the postStart hook of a run that has just begun to its end. One that fails ends the run.
-pub(crate) fn post_start(
-    plan: &mut Plan<'_>,
-    member: &Member<'_>,
-    memory: &mut Container,
-    ending: bool,
-) {
-    if memory.post_start.is_over() {
-        return;
-    }
+/// Takes in what became of a run's postStart hook. One that fails ends the run.
+pub(crate) fn absorb(plan: &mut Plan<'_>, member: &Member<'_>, memory: &mut Container) {
     let key = key(member, memory.attempt, Kind::Exec(Hook::PostStart));
     match (memory.post_start, plan.fact(&key)) {
-        (HookState::Due, None) if !ending => {
-            memory.post_start = HookState::Asked;
-            let ips = plan.ips.to_vec();
-            let grace_seconds = None;
-            plan.ask(key, What::Exec { ips, grace_seconds });
-        }
-        (_, Some(Progress::InFlight { .. })) => {}
+        (HookState::Over, _) | (HookState::Due, None) | (_, Some(Progress::InFlight { .. })) => {}
         (_, Some(Progress::Failed { failure, .. })) => {
             memory.post_start = HookState::Over;
             let told = "PostStartHook failed".to_owned();
@@ -50,8 +36,26 @@ pub(crate) fn post_start(
             memory.post_start = HookState::Over;
             tell_fallback(plan, output);
         }
-        _ => memory.post_start = HookState::Over,
+        // Lost with an agent.
+        (HookState::Asked, None) => memory.post_start = HookState::Over,
     }
+}
+
+/// Asks for the postStart hook of a run that has begun, once it is decided what is to end.
+/// `ending`: the pod's guests are, so that it has none.
+pub(crate) fn ask(plan: &mut Plan<'_>, member: &Member<'_>, memory: &mut Container, ending: bool) {
+    if memory.post_start != HookState::Due {
+        return;
+    }
+    if ending {
+        memory.post_start = HookState::Over;
+        return;
+    }
+    memory.post_start = HookState::Asked;
+    let ips = plan.ips.to_vec();
+    let grace_seconds = None;
+    let key = key(member, memory.attempt, Kind::Exec(Hook::PostStart));
+    plan.ask(key, What::Exec { ips, grace_seconds });
 }
 
 /// The kubelet tells it of the pod.

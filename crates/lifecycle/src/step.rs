@@ -113,7 +113,9 @@ fn run(plan: &mut Plan<'_>, memory: &mut Memory) -> bool {
     resize::bring(plan, memory, memory.terminating.is_some());
     for member in spec::members(plan.pod) {
         if let Some(container) = memory.containers.get_mut(member.name()) {
-            probe::ask(plan, &member, container, memory.terminating.is_some());
+            let ending = memory.terminating.is_some();
+            hook::ask(plan, &member, container, ending || memory.restarting);
+            probe::ask(plan, &member, container, ending);
         }
     }
     released

@@ -52,11 +52,9 @@ impl Count {
     }
 
     fn add_sidecar(&mut self, shown: &Shown<'_>) {
-        match (&shown.state, shown.exit()) {
-            (State::Running { .. }, _) => self.running += 1,
-            (State::Waiting { .. }, None) => self.waiting += 1,
-            _ => {}
-        }
+        // One that runs changes nothing: the others say whether the pod does.
+        let waits = matches!(shown.state, State::Waiting { .. }) && shown.exit().is_none();
+        self.waiting += usize::from(waits);
     }
 
     fn add_main(&mut self, shown: &Shown<'_>) {

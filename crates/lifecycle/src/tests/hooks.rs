@@ -168,6 +168,33 @@ fn a_guest_that_began_after_its_end_was_asked_for_has_no_post_start_hook() {
 }
 
 #[test]
+fn a_sidecar_that_begins_again_as_the_pod_is_done_has_no_post_start_hook() {
+    let mut world = World::new(&format!(
+        r#"{{"restartPolicy":"Never","initContainers":[
+            {{"name":"s","image":"i:1","restartPolicy":"Always","lifecycle":{{"postStart":{EXEC}}}}}],
+            "containers":[{{"name":"a","image":"i:1"}}]}}"#
+    ));
+    world.settle();
+    world.exit("s", 0, 1);
+    let start = key(Some("s"), 1, Kind::Start);
+    assert_eq!(
+        world.settle_but(|kind| kind == Kind::Start),
+        [start.clone()]
+    );
+    // Both are learnt of in the same step, of the sidecar first.
+    world.succeed(start);
+    world.exit("a", 0, 0);
+    let asked = world.step();
+    assert!(
+        asked.iter().all(|one| one.key.kind != POST_START),
+        "{asked:?}"
+    );
+    assert!(asked.iter().any(|one| one.key.kind == Kind::Stop));
+    assert_eq!(go_on(&mut world), []);
+    assert!(world.last.released);
+}
+
+#[test]
 fn a_pre_stop_hook_comes_first_and_takes_of_the_grace() {
     let mut world = hooked(&format!(r#"{{"preStop":{EXEC}}}"#));
     go_on(&mut world);

@@ -172,6 +172,28 @@ fn init_containers_are_done_once_a_main_one_had_its_turn() {
     assert!(world.memory.containers.get("nobody").is_none());
 }
 
+#[test]
+fn a_sidecar_that_waits_for_its_first_run_keeps_the_pod_pending() {
+    let of = |sidecar: Value, last: Value| {
+        let mut world = World::new(
+            r#"{"initContainers":[{"name":"s","image":"i:1","restartPolicy":"Always"}],
+                "containers":[{"name":"a","image":"i:1"}]}"#,
+        );
+        let status = json!({"phase": "Running",
+            "initContainerStatuses": [container("s", 0, sidecar, last)],
+            "containerStatuses": [container("a", 0, running(), json!({}))]});
+        world.pod.status = Some(serde_json::from_value(status).unwrap());
+        world.succeed(key(Some("a"), 0, Kind::Start));
+        world.succeed(key(Some("s"), 0, Kind::Start));
+        world.step();
+        world.phase().to_owned()
+    };
+    let waits = json!({"waiting": {"reason": "PodInitializing"}});
+    assert_eq!(of(waits.clone(), json!({})), "Pending");
+    assert_eq!(of(waits, over(1)), "Running");
+    assert_eq!(of(running(), json!({})), "Running");
+}
+
 /// What came after it has run, so it has too, whatever its status said.
 #[test]
 fn an_init_container_whose_end_was_never_told_has_failed() {

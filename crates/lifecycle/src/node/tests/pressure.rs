@@ -410,6 +410,23 @@ fn nobody_goes_before_what_was_to_be_collected_is_and_was_measured() {
 }
 
 #[test]
+fn inodes_and_processes_are_told_in_thousands() {
+    for signal in [Signal::NodeFsInodesFree, Signal::PidAvailable] {
+        let threshold = Threshold::hard(signal, Amount::Quantity(1024));
+        let mut node = Node::new(vec![threshold], vec![(asks("a", "", 0), disk_of(1))]);
+        Arc::make_mut(node.0.usage.as_mut().unwrap()).images = Some(Vec::new());
+        node.measured(0, &[(signal, 1000)]);
+        node.collected(1);
+        node.measured(2, &[(signal, 1000)]);
+        let Verdict::Evicted { message, .. } = &node.0.memory.sentences["a"] else {
+            panic!();
+        };
+        let said = "Threshold quantity: 1024, available: 1k. ";
+        assert!(message.contains(said), "{message}");
+    }
+}
+
+#[test]
 fn memory_comes_before_all_else() {
     let of_disk = Threshold::hard(Signal::NodeFsAvailable, Amount::Quantity(100));
     let mut node = Node::new(vec![of_disk, hard()], vec![(asks("a", "", 0), uses(200))]);
