@@ -176,13 +176,10 @@ fn a_sidecar_that_begins_again_as_the_pod_is_done_has_no_post_start_hook() {
     ));
     world.settle();
     world.exit("s", 0, 1);
-    let start = key(Some("s"), 1, Kind::Start);
-    assert_eq!(
-        world.settle_but(|kind| kind == Kind::Start),
-        [start.clone()]
-    );
+    let starts = world.settle_but(|kind| kind == Kind::Start);
+    assert_eq!(starts, [key(Some("s"), 1, Kind::Start)]);
     // Both are learnt of in the same step, of the sidecar first.
-    world.succeed(start);
+    world.succeed(starts[0].clone());
     world.exit("a", 0, 0);
     let asked = world.step();
     assert!(
