@@ -20,9 +20,12 @@ pub(crate) fn has(member: &Member<'_>, hook: Hook) -> bool {
 
 /// Takes in what became of a run's postStart hook. One that fails ends the run.
 pub(crate) fn absorb(plan: &mut Plan<'_>, member: &Member<'_>, memory: &mut Container) {
+    if memory.post_start.is_over() {
+        return;
+    }
     let key = key(member, memory.attempt, Kind::Exec(Hook::PostStart));
     match (memory.post_start, plan.fact(&key)) {
-        (HookState::Over, _) | (HookState::Due, None) | (_, Some(Progress::InFlight { .. })) => {}
+        (HookState::Due, None) | (_, Some(Progress::InFlight { .. })) => {}
         (_, Some(Progress::Failed { failure, .. })) => {
             memory.post_start = HookState::Over;
             let told = "PostStartHook failed".to_owned();
@@ -37,7 +40,7 @@ pub(crate) fn absorb(plan: &mut Plan<'_>, member: &Member<'_>, memory: &mut Cont
             tell_fallback(plan, output);
         }
         // Lost with an agent.
-        (HookState::Asked, None) => memory.post_start = HookState::Over,
+        (_, None) => memory.post_start = HookState::Over,
     }
 }
 
@@ -47,6 +50,10 @@ pub(crate) fn ask(plan: &mut Plan<'_>, member: &Member<'_>, memory: &mut Contain
     if memory.post_start != HookState::Due {
         return;
     }
+    let key = key(member, memory.attempt, Kind::Exec(Hook::PostStart));
+    if plan.fact(&key).is_some() {
+        return;
+    }
     if ending {
         memory.post_start = HookState::Over;
         return;
@@ -54,7 +61,6 @@ pub(crate) fn ask(plan: &mut Plan<'_>, member: &Member<'_>, memory: &mut Contain
     memory.post_start = HookState::Asked;
     let ips = plan.ips.to_vec();
     let grace_seconds = None;
-    let key = key(member, memory.attempt, Kind::Exec(Hook::PostStart));
     plan.ask(key, What::Exec { ips, grace_seconds });
 }
 

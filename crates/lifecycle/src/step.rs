@@ -104,16 +104,17 @@ fn run(plan: &mut Plan<'_>, memory: &mut Memory) -> bool {
     if !ending && memory.verdict.is_some() && !memory.restarting {
         terminate::finished(plan, memory);
     }
+    // Nothing below begins an end.
+    let ending = memory.terminating.is_some();
     let mut released = false;
-    if memory.terminating.is_some() {
+    if ending {
         released = terminate::wind_down(plan, memory) && setup::unmake(plan, memory);
     } else if memory.verdict.is_some() && (!memory.restarting || restart::all(plan, memory)) {
         live(plan, memory);
     }
-    resize::bring(plan, memory, memory.terminating.is_some());
+    resize::bring(plan, memory, ending);
     for member in spec::members(plan.pod) {
         if let Some(container) = memory.containers.get_mut(member.name()) {
-            let ending = memory.terminating.is_some();
             hook::ask(plan, &member, container, ending || memory.restarting);
             probe::ask(plan, &member, container, ending);
         }

@@ -145,6 +145,18 @@ fn a_hook_that_was_lost_with_an_agent_is_not_run_again() {
 }
 
 #[test]
+fn a_hook_that_is_under_way_is_not_asked_for_again_by_who_forgot_it() {
+    let mut world = hooked(&format!(r#"{{"postStart":{EXEC}}}"#));
+    let hooks = go_on(&mut world);
+    let a = world.memory.containers.get_mut("a").unwrap();
+    a.post_start = memory::HookState::Due;
+    assert!(world.step().is_empty());
+    world.succeed(hooks[0].clone());
+    assert_eq!(go_on(&mut world), []);
+    assert_eq!(world.state("a"), "running");
+}
+
+#[test]
 fn a_grace_without_an_end_wakes_nobody() {
     let mut world = hooked(&format!(r#"{{"preStop":{EXEC}}}"#));
     go_on(&mut world);

@@ -89,6 +89,23 @@ impl Node {
         self.0.collected = Some(at(seconds));
     }
 
+    /// Short of that, and still so once all that nobody uses was collected: the pass after it.
+    fn stays_short(&mut self, levels: &[(Signal, u64)]) -> NodeStep {
+        let usage = Arc::make_mut(self.0.usage.as_mut().unwrap());
+        usage.images.get_or_insert_default();
+        self.measured(0, levels);
+        self.collected(1);
+        self.measured(2, levels)
+    }
+
+    /// What is said of a pod that has to go.
+    fn why(&self, uid: &str) -> &str {
+        match &self.0.memory.sentences[uid] {
+            Verdict::Evicted { message, .. } => message,
+            other => panic!("{other:?}"),
+        }
+    }
+
     fn over(&mut self, uid: &str) {
         let pod = self.0.pods.iter_mut().find(|pod| pod.uid == uid).unwrap();
         Arc::make_mut(pod).terminal = true;
@@ -343,12 +360,9 @@ fn for_a_disk_what_nobody_uses_goes_before_a_pod_does() {
     assert!(going(&step).is_empty(), "it is not done");
     node.collected(3);
     node.measured(4, &full);
-    let Verdict::Evicted { message, .. } = &node.0.memory.sentences["b"] else {
-        panic!()
-    };
     let said =
         "The node was low on resource: ephemeral-storage. Threshold quantity: 100, available: 99. ";
-    assert_eq!(message, said);
+    assert_eq!(node.why("b"), said);
     node.over("b");
     let later = node.measured(200, &full);
     let calls = [
@@ -414,15 +428,9 @@ fn inodes_and_processes_are_told_in_thousands() {
     for signal in [Signal::NodeFsInodesFree, Signal::PidAvailable] {
         let threshold = Threshold::hard(signal, Amount::Quantity(1024));
         let mut node = Node::new(vec![threshold], vec![(asks("a", "", 0), disk_of(1))]);
-        Arc::make_mut(node.0.usage.as_mut().unwrap()).images = Some(Vec::new());
-        node.measured(0, &[(signal, 1000)]);
-        node.collected(1);
-        node.measured(2, &[(signal, 1000)]);
-        let Verdict::Evicted { message, .. } = &node.0.memory.sentences["a"] else {
-            panic!();
-        };
+        node.stays_short(&[(signal, 1000)]);
         let said = "Threshold quantity: 1024, available: 1k. ";
-        assert!(message.contains(said), "{message}");
+        assert!(node.why("a").contains(said), "{}", node.why("a"));
     }
 }
 
@@ -433,10 +441,8 @@ fn memory_comes_before_all_else() {
     let full = [(Signal::NodeFsAvailable, 99), (Signal::MemoryAvailable, 99)];
     let step = node.measured(0, &full);
     assert!(step.calls.is_empty(), "{:?}", step.calls);
-    let Verdict::Evicted { message, .. } = &step.verdicts["a"] else {
-        panic!("{:?}", step.verdicts);
-    };
-    assert!(message.contains("low on resource: memory"), "{message}");
+    let why = node.why("a");
+    assert!(why.contains("low on resource: memory"), "{why}");
 }
 
 #[test]
@@ -450,16 +456,9 @@ fn a_pod_that_requests_memory_as_a_whole_is_named_where_memory_is_short() {
         };
         let threshold = Threshold::hard(signal, Amount::Quantity(100));
         let mut node = Node::new(vec![threshold], vec![(admitted(with("a", 1, json)), own)]);
-        Arc::make_mut(node.0.usage.as_mut().unwrap()).images = Some(Vec::new());
-        node.measured(0, &[(signal, 99)]);
-        node.collected(1);
-        node.measured(2, &[(signal, 99)]);
-        match &node.0.memory.sentences["a"] {
-            Verdict::Evicted { message, .. } => message.contains(
-                "Pod a was using 200, request is 100, has larger consumption of memory. ",
-            ),
-            other => panic!("{other:?}"),
-        }
+        node.stays_short(&[(signal, 99)]);
+        node.why("a")
+            .contains("Pod a was using 200, request is 100, has larger consumption of memory. ")
     };
     assert!(said(Signal::MemoryAvailable));
     assert!(!said(Signal::NodeFsAvailable));
@@ -474,13 +473,9 @@ fn a_disk_of_images_apart_is_nobodys() {
         ];
         let threshold = Threshold::hard(Signal::ImageFsAvailable, Amount::Quantity(100));
         let mut node = Node::new(vec![threshold], pods);
-        let usage = Arc::make_mut(node.0.usage.as_mut().unwrap());
-        usage.images_apart = apart;
-        usage.images = Some(Vec::new());
-        let full = [(Signal::ImageFsAvailable, 99)];
-        node.measured(0, &full);
-        node.collected(1);
-        going(&node.measured(2, &full))[0].0.to_owned()
+        Arc::make_mut(node.0.usage.as_mut().unwrap()).images_apart = apart;
+        let step = node.stays_short(&[(Signal::ImageFsAvailable, 99)]);
+        going(&step)[0].0.to_owned()
     };
     assert_eq!(first(false), "fills");
     assert_eq!(first(true), "idle", "by priority alone");
@@ -520,18 +515,11 @@ fn of_a_disk_the_containers_that_use_more_than_they_request_are_named() {
     };
     let of_disk = Threshold::hard(Signal::NodeFsAvailable, Amount::Quantity(100));
     let mut node = Node::new(vec![of_disk], vec![(admitted(with("a", 1, json)), own)]);
-    let full = [(Signal::NodeFsAvailable, 99)];
-    Arc::make_mut(node.0.usage.as_mut().unwrap()).images = Some(Vec::new());
-    node.measured(0, &full);
-    node.collected(1);
-    node.measured(2, &full);
-    let Verdict::Evicted { message, .. } = &node.0.memory.sentences["a"] else {
-        panic!()
-    };
+    node.stays_short(&[(Signal::NodeFsAvailable, 99)]);
     let said = "The node was low on resource: ephemeral-storage. Threshold quantity: 100, available: 99. \
         Container above was using 1025, request is 1Ki, has larger consumption of ephemeral-storage. \
         Container none was using 2Ki, request is 0, has larger consumption of ephemeral-storage. ";
-    assert_eq!(message, said);
+    assert_eq!(node.why("a"), said);
 }
 
 #[test]
@@ -539,11 +527,7 @@ fn a_pod_whose_disk_was_not_looked_at_is_looked_at_first() {
     let of_disk = Threshold::hard(Signal::NodeFsAvailable, Amount::Part(100_000));
     let pods = vec![(asks("a", "", 0), PodUsage::default())];
     let mut node = Node::new(vec![of_disk], pods);
-    let full = [(Signal::NodeFsAvailable, 99)];
-    Arc::make_mut(node.0.usage.as_mut().unwrap()).images = Some(Vec::new());
-    node.measured(0, &full);
-    node.collected(1);
-    let step = node.measured(2, &full);
+    let step = node.stays_short(&[(Signal::NodeFsAvailable, 99)]);
     assert!(going(&step).is_empty());
     assert_eq!(step.measure.unwrap().at, at(2));
 }
